@@ -1,0 +1,293 @@
+//! The JSON hub protocol: one JSON object a record.
+//!
+//! Reading follows ASP.NET Core's `JsonHubProtocol`: names are case-sensitive, order is free, unknown
+//! properties are skipped, `null` is never "absent". Writing gives the properties in its order.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::framing::RECORD_SEPARATOR;
+use crate::json_fields::{Field, Fields};
+use crate::{
+    Arguments, CancelInvocation, Close, Completion, CompletionPayload, HubMessage, InvalidMessage,
+    Invocation, StreamItem, Value,
+};
+
+/// The name that the handshake knows this protocol by.
+pub const NAME: &str = "json";
+
+/// A ping, ready to be sent.
+pub const PING: &[u8] = b"{\"type\":6}\x1e";
+
+/// Reads a message from a record without its separator.
+pub fn parse(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
+    let [
+        kind,
+        invocation_id,
+        target,
+        arguments,
+        stream_ids,
+        item,
+        result,
+        error,
+        allow_reconnect,
+        sequence_id,
+        headers,
+    ] = Fields::read(
+        record,
+        [
+            "type",
+            "invocationId",
+            "target",
+            "arguments",
+            "streamIds",
+            "item",
+            "result",
+            "error",
+            "allowReconnect",
+            "sequenceId",
+            "headers",
+        ],
+    )?
+    .values;
+
+    let kind = kind.required("type")?.integer("type")?;
+    if (1..=5).contains(&kind) {
+        headers.optional(|headers| headers.check_headers())?;
+    }
+    Ok(match kind {
+        1 => HubMessage::Invocation(Invocation {
+            invocation_id: invocation_id
+                .optional(|id| id.string("invocationId"))?
+                .filter(|id| !id.is_empty()),
+            ..invocation(target, arguments, stream_ids)?
+        }),
+        2 => HubMessage::StreamItem(StreamItem {
+            invocation_id: required_id(invocation_id)?,
+            item: Value::new(item.required("item")?.raw()),
+        }),
+        3 => HubMessage::Completion(Completion {
+            invocation_id: required_id(invocation_id)?,
+            payload: completion_payload(result, error)?,
+        }),
+        4 => HubMessage::StreamInvocation(Invocation {
+            invocation_id: Some(required_id(invocation_id)?),
+            ..invocation(target, arguments, stream_ids)?
+        }),
+        5 => HubMessage::CancelInvocation(CancelInvocation {
+            invocation_id: required_id(invocation_id)?,
+        }),
+        6 => HubMessage::Ping,
+        7 => HubMessage::Close(Close {
+            error: error.optional(|error| error.string("error"))?,
+            allow_reconnect: allow_reconnect
+                .optional(|allow| allow.boolean("allowReconnect"))?
+                .unwrap_or(false),
+        }),
+        8 => HubMessage::Ack {
+            sequence_id: sequence_id.required("sequenceId")?.integer("sequenceId")?,
+        },
+        9 => HubMessage::Sequence {
+            sequence_id: sequence_id.required("sequenceId")?.integer("sequenceId")?,
+        },
+        kind => HubMessage::Unknown { kind },
+    })
+}
+
+fn required_id(id: Field<'_>) -> Result<Cow<'_, str>, InvalidMessage> {
+    let id = id.required("invocationId")?.string("invocationId")?;
+    if id.is_empty() {
+        return Err(InvalidMessage::new(
+            "Missing required property 'invocationId'.",
+        ));
+    }
+    Ok(id)
+}
+
+/// The part that types 1 and 4 share; the id is the caller's to set.
+fn invocation<'a>(
+    target: Field<'a>,
+    arguments: Field<'a>,
+    stream_ids: Field<'a>,
+) -> Result<Invocation<'a>, InvalidMessage> {
+    let target = target.required("target")?.string("target")?;
+    if target.is_empty() {
+        return Err(InvalidMessage::new("Missing required property 'target'."));
+    }
+    Ok(Invocation {
+        invocation_id: None,
+        target,
+        arguments: Arguments::new(arguments.required("arguments")?.raw())?,
+        stream_ids: stream_ids
+            .optional(|ids| ids.strings("streamIds"))?
+            .unwrap_or_default(),
+    })
+}
+
+fn completion_payload<'a>(
+    result: Field<'a>,
+    error: Field<'a>,
+) -> Result<CompletionPayload<'a>, InvalidMessage> {
+    let error = error.optional(|error| error.string("error"))?;
+    let result = result.optional(|result| Ok(Value::new(result.raw())))?;
+    match (result, error) {
+        (Some(_), Some(_)) => Err(InvalidMessage::new(
+            "The 'error' and 'result' properties are mutually exclusive.",
+        )),
+        (Some(result), None) => Ok(CompletionPayload::Result(result)),
+        (None, Some(error)) => Ok(CompletionPayload::Error(error)),
+        (None, None) => Ok(CompletionPayload::Void),
+    }
+}
+
+/// What could not be written as JSON: a map whose keys are not strings, or a `Serialize` that refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot be written as JSON: {0}")]
+pub struct EncodeError(#[from] serde_json::Error);
+
+/// Writes one record: `open`, then what `fill` adds, then `}` and the separator.
+fn record(
+    out: &mut Vec<u8>,
+    open: &str,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    out.extend_from_slice(open.as_bytes());
+    fill(out)?;
+    out.extend_from_slice(&[b'}', RECORD_SEPARATOR]);
+    Ok(())
+}
+
+fn field<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    name: &str,
+    value: &T,
+) -> Result<(), EncodeError> {
+    out.extend_from_slice(name.as_bytes());
+    Ok(serde_json::to_writer(out, value)?)
+}
+
+fn stream_ids_field(out: &mut Vec<u8>, stream_ids: &[&str]) -> Result<(), EncodeError> {
+    if stream_ids.is_empty() {
+        return Ok(());
+    }
+    field(out, r#","streamIds":"#, stream_ids)
+}
+
+/// Appends an Invocation (type 1). `arguments` must serialize as an array.
+///
+/// On an error `out` holds half a record and is of no further use; the same goes for all writers here.
+pub fn write_invocation<A: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    invocation_id: Option<&str>,
+    target: &str,
+    arguments: &A,
+    stream_ids: &[&str],
+) -> Result<(), EncodeError> {
+    record(out, r#"{"type":1"#, |out| {
+        if let Some(id) = invocation_id {
+            field(out, r#","invocationId":"#, id)?;
+        }
+        field(out, r#","target":"#, target)?;
+        field(out, r#","arguments":"#, arguments)?;
+        stream_ids_field(out, stream_ids)
+    })
+}
+
+/// Appends a `StreamInvocation` (type 4). `arguments` must serialize as an array.
+pub fn write_stream_invocation<A: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    invocation_id: &str,
+    target: &str,
+    arguments: &A,
+    stream_ids: &[&str],
+) -> Result<(), EncodeError> {
+    record(out, r#"{"type":4,"invocationId":"#, |out| {
+        field(out, "", invocation_id)?;
+        field(out, r#","target":"#, target)?;
+        field(out, r#","arguments":"#, arguments)?;
+        stream_ids_field(out, stream_ids)
+    })
+}
+
+/// Appends a `StreamItem` (type 2).
+pub fn write_stream_item<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    invocation_id: &str,
+    item: &T,
+) -> Result<(), EncodeError> {
+    record(out, r#"{"type":2,"invocationId":"#, |out| {
+        field(out, "", invocation_id)?;
+        field(out, r#","item":"#, item)
+    })
+}
+
+/// Appends a Completion (type 3) with a result; `()` gives `"result":null`, as a method without a result does.
+pub fn write_result<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    invocation_id: &str,
+    result: &T,
+) -> Result<(), EncodeError> {
+    record(out, r#"{"type":3,"invocationId":"#, |out| {
+        field(out, "", invocation_id)?;
+        field(out, r#","result":"#, result)
+    })
+}
+
+/// Appends a Completion (type 3) with an error; an empty text is written as no error at all.
+pub fn write_error(out: &mut Vec<u8>, invocation_id: &str, error: &str) {
+    out.extend_from_slice(br#"{"type":3,"invocationId":"#);
+    string(out, invocation_id);
+    if !error.is_empty() {
+        out.extend_from_slice(br#","error":"#);
+        string(out, error);
+    }
+    out.extend_from_slice(&[b'}', RECORD_SEPARATOR]);
+}
+
+/// Appends a Completion (type 3) with neither result nor error: the end of a stream.
+pub fn write_void(out: &mut Vec<u8>, invocation_id: &str) {
+    write_error(out, invocation_id, "");
+}
+
+/// Appends a `CancelInvocation` (type 5).
+pub fn write_cancel(out: &mut Vec<u8>, invocation_id: &str) {
+    out.extend_from_slice(br#"{"type":5,"invocationId":"#);
+    string(out, invocation_id);
+    out.extend_from_slice(&[b'}', RECORD_SEPARATOR]);
+}
+
+/// Appends a Close (type 7); `allowReconnect` is written only when true.
+pub fn write_close(out: &mut Vec<u8>, error: Option<&str>, allow_reconnect: bool) {
+    out.extend_from_slice(br#"{"type":7"#);
+    if let Some(error) = error {
+        out.extend_from_slice(br#","error":"#);
+        string(out, error);
+    }
+    if allow_reconnect {
+        out.extend_from_slice(br#","allowReconnect":true"#);
+    }
+    out.extend_from_slice(&[b'}', RECORD_SEPARATOR]);
+}
+
+/// Appends an Ack (type 8).
+pub fn write_ack(out: &mut Vec<u8>, sequence_id: i64) {
+    number_record(out, 8, sequence_id);
+}
+
+/// Appends a Sequence (type 9).
+pub fn write_sequence(out: &mut Vec<u8>, sequence_id: i64) {
+    number_record(out, 9, sequence_id);
+}
+
+fn number_record(out: &mut Vec<u8>, kind: u8, sequence_id: i64) {
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, r#"{{"type":{kind},"sequenceId":{sequence_id}}}"#);
+    out.push(RECORD_SEPARATOR);
+}
+
+/// A JSON string. A `str` always can be one, and a `Vec` always takes it.
+fn string(out: &mut Vec<u8>, text: &str) {
+    let _ = serde_json::to_writer(out, text);
+}
