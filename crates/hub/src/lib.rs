@@ -1,0 +1,79 @@
+//! A SignalR server for Rust: what ASP.NET Core SignalR clients talk to, unchanged.
+//!
+//! Write a [`Hub`]: a type with ordinary async methods, and a table of their names. Mount it in an axum
+//! application with a [`HubEndpoint`]. Browsers, phones and services call its methods with the stock SignalR
+//! clients; its methods call theirs through [`CallerContext::clients`].
+//!
+//! ```no_run
+//! use hubcast::{CallerContext, Hub, HubEndpoint, HubResult, Methods};
+//!
+//! struct ChatHub;
+//!
+//! impl Hub for ChatHub {
+//!     fn methods() -> Methods<Self> {
+//!         Methods::new()
+//!             .method("JoinRoom", Self::join_room)
+//!             .method("SendMessage", Self::send_message)
+//!     }
+//! }
+//!
+//! impl ChatHub {
+//!     async fn join_room(&self, ctx: &CallerContext, room: String) -> HubResult {
+//!         ctx.groups().add(ctx.connection_id(), &room).await?;
+//!         Ok(())
+//!     }
+//!
+//!     async fn send_message(&self, ctx: &CallerContext, room: String, user: String, message: String) -> HubResult {
+//!         ctx.clients().group(&room).send("ReceiveMessage", (user, message)).await?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> std::io::Result<()> {
+//!     let app = axum::Router::new().nest("/chatHub", HubEndpoint::new(ChatHub).routes());
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!     axum::serve(listener, app).await
+//! }
+//! ```
+//!
+//! A server alone needs nothing else. Several become one with a [`Backplane`]; `hubcast-backplane` has one over
+//! Redis that ASP.NET Core servers share.
+
+mod arguments;
+mod backplane;
+mod binding;
+mod clients;
+mod close_reason;
+mod connection;
+mod context;
+mod dispatch;
+mod endpoint;
+mod error;
+mod frame;
+mod handler;
+mod hub;
+mod lifetime;
+mod methods;
+mod negotiate;
+mod options;
+mod origins;
+mod outbox;
+mod pipe;
+mod random;
+mod tokens;
+mod transport;
+
+pub use arguments::ClientArguments;
+pub use backplane::{Backplane, BackplaneStatus, LocalBackplane, Receiver};
+pub use binding::{BindError, FromArguments};
+pub use clients::{CallerClients, Clients, Recipients};
+pub use close_reason::CloseReason;
+pub use context::{CallerContext, Groups, HubContext};
+pub use endpoint::HubEndpoint;
+pub use error::{GroupError, HubError, HubResult, SendError};
+pub use hub::Hub;
+pub use lifetime::ACK_TIMEOUT;
+pub use methods::{IntoCompletion, Method, Methods};
+pub use options::HubOptions;
+pub use origins::{AllowedOrigins, InvalidOrigin};

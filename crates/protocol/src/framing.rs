@@ -38,8 +38,8 @@ impl Records {
     }
 
     /// Appends bytes as they came from the transport.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+    pub fn push(&mut self, bytes: impl Into<BytesMut>) {
+        self.buffer.unsplit(bytes.into());
     }
 
     /// How many bytes wait to be taken.
@@ -61,10 +61,7 @@ impl Records {
         let limit = limit.unwrap_or(usize::MAX);
         let window = self.buffer.len().min(limit);
         let unsearched = self.buffer.get(self.searched..window).unwrap_or_default();
-        if let Some(at) = unsearched
-            .iter()
-            .position(|byte| *byte == RECORD_SEPARATOR)
-        {
+        if let Some(at) = unsearched.iter().position(|byte| *byte == RECORD_SEPARATOR) {
             let record = self.buffer.split_to(self.searched + at).freeze();
             self.buffer.advance(1);
             self.searched = 0;
@@ -93,7 +90,7 @@ mod tests {
     #[test]
     fn several_records_in_one_piece_come_out_one_by_one() {
         let mut records = Records::new();
-        records.push(b"{}\x1e\x1e{\"a\":1}\x1ehalf");
+        records.push(&b"{}\x1e\x1e{\"a\":1}\x1ehalf"[..]);
         assert_eq!(all(&mut records, None), ["{}", "", "{\"a\":1}"]);
         assert_eq!(records.len(), 4);
     }
@@ -101,26 +98,26 @@ mod tests {
     #[test]
     fn a_record_of_exactly_the_limit_passes_and_one_byte_more_fails() {
         let mut records = Records::new();
-        records.push(b"1234567\x1e");
+        records.push(&b"1234567\x1e"[..]);
         assert_eq!(records.next(Some(8)).unwrap().unwrap(), "1234567");
 
-        records.push(b"12345678\x1e");
+        records.push(&b"12345678\x1e"[..]);
         assert_eq!(records.next(Some(8)), Err(MessageTooLarge { limit: 8 }));
     }
 
     #[test]
     fn an_unfinished_record_fails_only_beyond_the_limit() {
         let mut records = Records::new();
-        records.push(b"12345678");
+        records.push(&b"12345678"[..]);
         assert_eq!(records.next(Some(8)), Ok(None));
-        records.push(b"9");
+        records.push(&b"9"[..]);
         assert!(records.next(Some(8)).is_err());
     }
 
     #[test]
     fn two_records_larger_than_the_limit_together_pass() {
         let mut records = Records::new();
-        records.push(b"12345\x1e12345\x1e");
+        records.push(&b"12345\x1e12345\x1e"[..]);
         assert_eq!(all(&mut records, Some(6)), ["12345", "12345"]);
     }
 
@@ -131,7 +128,7 @@ mod tests {
             cuts in proptest::collection::vec(0usize..200, 0..10),
         ) {
             let mut whole = Records::new();
-            whole.push(&input);
+            whole.push(&input[..]);
             let expected = all(&mut whole, None);
 
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();

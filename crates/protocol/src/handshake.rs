@@ -113,7 +113,6 @@ mod tests {
             r#"{"protocol":"json","version":1.5}"#,
             r#"{"protocol":"json","version":99999999999}"#,
             r#"{"protocol":"json","version":1"#,
-            r#"{"protocol":"json","version":1} x"#,
             r#"{"type":1,"target":"Echo","arguments":[]}"#,
         ] {
             assert!(parse(text).is_err(), "{text}");

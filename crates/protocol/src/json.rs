@@ -3,13 +3,12 @@
 //! Reading follows ASP.NET Core's `JsonHubProtocol`: names are case-sensitive, order is free, unknown
 //! properties are skipped, `null` is never "absent". Writing gives the properties in its order.
 
-use std::borrow::Cow;
 use std::io::Write;
 
 use serde::Serialize;
 
 use crate::framing::RECORD_SEPARATOR;
-use crate::json_fields::{Field, Fields};
+use crate::json_fields::{Fields, missing};
 use crate::{
     Arguments, CancelInvocation, Close, Completion, CompletionPayload, HubMessage, InvalidMessage,
     Invocation, StreamItem, Value,
@@ -53,93 +52,72 @@ pub fn parse(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
     )?
     .values;
 
+    // Whatever the type, a known property must be of its own type: that is how ASP.NET Core reads.
     let kind = kind.required("type")?.integer("type")?;
-    if (1..=5).contains(&kind) {
-        headers.optional(|headers| headers.check_headers())?;
-    }
+    let kind = i32::try_from(kind)
+        .map_err(|_| InvalidMessage::new("Expected 'type' to be of type Number."))?;
+    headers.optional(|headers| headers.check_headers())?;
+    let invocation_id = invocation_id.optional(|id| id.string("invocationId"))?;
+    let target = target.optional(|target| target.string("target"))?;
+    let arguments = arguments.optional(|arguments| Arguments::new(arguments.raw()))?;
+    let stream_ids = stream_ids.optional(|ids| ids.strings("streamIds"))?;
+    let error = error.optional(|error| error.string("error"))?;
+    let allow_reconnect = allow_reconnect.optional(|allow| allow.boolean("allowReconnect"))?;
+    let sequence_id = sequence_id.optional(|id| id.integer("sequenceId"))?;
+
+    let required_id = || {
+        let id = invocation_id.clone().filter(|id| !id.is_empty());
+        id.ok_or_else(|| missing("invocationId"))
+    };
+    let invocation = |invocation_id| {
+        let target = target.clone().filter(|target| !target.is_empty());
+        Ok::<_, InvalidMessage>(Invocation {
+            invocation_id,
+            target: target.ok_or_else(|| missing("target"))?,
+            arguments: arguments.ok_or_else(|| missing("arguments"))?,
+            stream_ids: stream_ids.clone().unwrap_or_default(),
+        })
+    };
+    let sequence_id = || sequence_id.ok_or_else(|| missing("sequenceId"));
     Ok(match kind {
-        1 => HubMessage::Invocation(Invocation {
-            invocation_id: invocation_id
-                .optional(|id| id.string("invocationId"))?
-                .filter(|id| !id.is_empty()),
-            ..invocation(target, arguments, stream_ids)?
-        }),
+        1 => HubMessage::Invocation(invocation(required_id().ok())?),
         2 => HubMessage::StreamItem(StreamItem {
-            invocation_id: required_id(invocation_id)?,
+            invocation_id: required_id()?,
             item: Value::new(item.required("item")?.raw()),
         }),
         3 => HubMessage::Completion(Completion {
-            invocation_id: required_id(invocation_id)?,
-            payload: completion_payload(result, error)?,
+            invocation_id: required_id()?,
+            payload: match (
+                result.optional(|result| Ok(Value::new(result.raw())))?,
+                error,
+            ) {
+                (Some(_), Some(_)) => {
+                    return Err(InvalidMessage::new(
+                        "The 'error' and 'result' properties are mutually exclusive.",
+                    ));
+                }
+                (Some(result), None) => CompletionPayload::Result(result),
+                (None, Some(error)) => CompletionPayload::Error(error),
+                (None, None) => CompletionPayload::Void,
+            },
         }),
-        4 => HubMessage::StreamInvocation(Invocation {
-            invocation_id: Some(required_id(invocation_id)?),
-            ..invocation(target, arguments, stream_ids)?
-        }),
+        4 => HubMessage::StreamInvocation(invocation(Some(required_id()?))?),
         5 => HubMessage::CancelInvocation(CancelInvocation {
-            invocation_id: required_id(invocation_id)?,
+            invocation_id: required_id()?,
         }),
         6 => HubMessage::Ping,
         7 => HubMessage::Close(Close {
-            error: error.optional(|error| error.string("error"))?,
-            allow_reconnect: allow_reconnect
-                .optional(|allow| allow.boolean("allowReconnect"))?
-                .unwrap_or(false),
+            error,
+            allow_reconnect: allow_reconnect.unwrap_or(false),
         }),
         8 => HubMessage::Ack {
-            sequence_id: sequence_id.required("sequenceId")?.integer("sequenceId")?,
+            sequence_id: sequence_id()?,
         },
         9 => HubMessage::Sequence {
-            sequence_id: sequence_id.required("sequenceId")?.integer("sequenceId")?,
+            sequence_id: sequence_id()?,
         },
         kind => HubMessage::Unknown { kind },
     })
-}
-
-fn required_id(id: Field<'_>) -> Result<Cow<'_, str>, InvalidMessage> {
-    let id = id.required("invocationId")?.string("invocationId")?;
-    if id.is_empty() {
-        return Err(InvalidMessage::new(
-            "Missing required property 'invocationId'.",
-        ));
-    }
-    Ok(id)
-}
-
-/// The part that types 1 and 4 share; the id is the caller's to set.
-fn invocation<'a>(
-    target: Field<'a>,
-    arguments: Field<'a>,
-    stream_ids: Field<'a>,
-) -> Result<Invocation<'a>, InvalidMessage> {
-    let target = target.required("target")?.string("target")?;
-    if target.is_empty() {
-        return Err(InvalidMessage::new("Missing required property 'target'."));
-    }
-    Ok(Invocation {
-        invocation_id: None,
-        target,
-        arguments: Arguments::new(arguments.required("arguments")?.raw())?,
-        stream_ids: stream_ids
-            .optional(|ids| ids.strings("streamIds"))?
-            .unwrap_or_default(),
-    })
-}
-
-fn completion_payload<'a>(
-    result: Field<'a>,
-    error: Field<'a>,
-) -> Result<CompletionPayload<'a>, InvalidMessage> {
-    let error = error.optional(|error| error.string("error"))?;
-    let result = result.optional(|result| Ok(Value::new(result.raw())))?;
-    match (result, error) {
-        (Some(_), Some(_)) => Err(InvalidMessage::new(
-            "The 'error' and 'result' properties are mutually exclusive.",
-        )),
-        (Some(result), None) => Ok(CompletionPayload::Result(result)),
-        (None, Some(error)) => Ok(CompletionPayload::Error(error)),
-        (None, None) => Ok(CompletionPayload::Void),
-    }
 }
 
 /// What could not be written as JSON: a map whose keys are not strings, or a `Serialize` that refuses.

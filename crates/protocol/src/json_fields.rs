@@ -21,14 +21,17 @@ impl<'a, const N: usize> Fields<'a, N> {
     pub(crate) fn read(record: &'a [u8], names: [&'static str; N]) -> Result<Self, InvalidMessage> {
         check_depth(record)?;
         let mut deserializer = serde_json::Deserializer::from_slice(record);
+        // What follows the object is not looked at; ASP.NET Core does not, either.
         let values = deserializer
             .deserialize_any(FieldsVisitor { names })
             .map_err(|error| wording(record, &error))?;
-        deserializer
-            .end()
-            .map_err(|_| InvalidMessage::new("Error reading JSON."))?;
         Ok(Self { values })
     }
+}
+
+/// A property that must be there is not.
+pub(crate) fn missing(name: &'static str) -> InvalidMessage {
+    InvalidMessage::new(format!("Missing required property '{name}'."))
 }
 
 fn wording(record: &[u8], error: &serde_json::Error) -> InvalidMessage {
@@ -137,9 +140,7 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn required(self, name: &'static str) -> Result<Present<'a>, InvalidMessage> {
-        self.0
-            .map(Present)
-            .ok_or_else(|| InvalidMessage::new(format!("Missing required property '{name}'.")))
+        self.0.map(Present).ok_or_else(|| missing(name))
     }
 
     pub(crate) fn optional<T>(

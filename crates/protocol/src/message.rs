@@ -34,7 +34,7 @@ pub enum HubMessage<'a> {
     /// A type this crate does not know. Receivers skip it, so that newer peers can talk to older ones.
     Unknown {
         /// The value of the `type` property.
-        kind: i64,
+        kind: i32,
     },
 }
 

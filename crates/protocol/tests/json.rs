@@ -59,9 +59,16 @@ fn stream_ids_are_read_in_order() {
 }
 
 #[test]
+fn what_follows_the_object_is_not_looked_at() {
+    for record in [r#"{"type":6}x"#, r#"{"type":6}{"type":7}"#] {
+        assert!(matches!(parse(record.as_bytes()), Ok(HubMessage::Ping)));
+    }
+}
+
+#[test]
 fn unknown_types_are_told_apart_from_errors() {
     for kind in [0, 10, -1, 99] {
-        let record = format!(r#"{{"type":{kind},"headers":null}}"#);
+        let record = format!(r#"{{"type":{kind},"anything":null}}"#);
         match parse(record.as_bytes()).unwrap() {
             HubMessage::Unknown { kind: read } => assert_eq!(read, kind),
             other => panic!("{other:?}"),
@@ -97,22 +104,64 @@ fn every_offence_is_named() {
         (r#"{"type":6"#, "Unexpected end when reading JSON."),
         (r#"{"type":6,}"#, "Error reading JSON."),
         (r#"{/**/"type":6}"#, "Error reading JSON."),
-        (r#"{"type":6}{}"#, "Error reading JSON."),
+        (
+            r#"{"type":99999999999}"#,
+            "Expected 'type' to be of type Number.",
+        ),
+        (
+            r#"{"type":6,"invocationId":null}"#,
+            "Expected 'invocationId' to be of type String.",
+        ),
+        (
+            r#"{"type":6,"headers":null}"#,
+            "Expected 'headers' to be of type StartObject.",
+        ),
+        (
+            r#"{"type":5,"invocationId":"\ud800"}"#,
+            "Expected 'invocationId' to be of type String.",
+        ),
         ("\u{feff}{\"type\":6}", "Error reading JSON."),
-        ("[]", "Unexpected JSON Token Type 'Array'. Expected a JSON Object."),
-        ("7", "Unexpected JSON Token Type 'Number'. Expected a JSON Object."),
-        ("null", "Unexpected JSON Token Type 'Null'. Expected a JSON Object."),
+        (
+            "[]",
+            "Unexpected JSON Token Type 'Array'. Expected a JSON Object.",
+        ),
+        (
+            "7",
+            "Unexpected JSON Token Type 'Number'. Expected a JSON Object.",
+        ),
+        (
+            "null",
+            "Unexpected JSON Token Type 'Null'. Expected a JSON Object.",
+        ),
         ("{}", "Missing required property 'type'."),
         (r#"{"Type":6}"#, "Missing required property 'type'."),
         (r#"{"type":"6"}"#, "Expected 'type' to be of type Number."),
         (r#"{"type":6.0}"#, "Expected 'type' to be of type Number."),
         (r#"{"type":null}"#, "Expected 'type' to be of type Number."),
-        (r#"{"type":1,"arguments":[]}"#, "Missing required property 'target'."),
-        (r#"{"type":1,"target":"","arguments":[]}"#, "Missing required property 'target'."),
-        (r#"{"type":1,"target":null,"arguments":[]}"#, "Expected 'target' to be of type String."),
-        (r#"{"type":1,"target":"A"}"#, "Missing required property 'arguments'."),
-        (r#"{"type":1,"target":"A","arguments":null}"#, "Expected 'arguments' to be of type Array."),
-        (r#"{"type":1,"target":"A","arguments":{}}"#, "Expected 'arguments' to be of type Array."),
+        (
+            r#"{"type":1,"arguments":[]}"#,
+            "Missing required property 'target'.",
+        ),
+        (
+            r#"{"type":1,"target":"","arguments":[]}"#,
+            "Missing required property 'target'.",
+        ),
+        (
+            r#"{"type":1,"target":null,"arguments":[]}"#,
+            "Expected 'target' to be of type String.",
+        ),
+        (
+            r#"{"type":1,"target":"A"}"#,
+            "Missing required property 'arguments'.",
+        ),
+        (
+            r#"{"type":1,"target":"A","arguments":null}"#,
+            "Expected 'arguments' to be of type Array.",
+        ),
+        (
+            r#"{"type":1,"target":"A","arguments":{}}"#,
+            "Expected 'arguments' to be of type Array.",
+        ),
         (
             r#"{"type":1,"target":"A","arguments":[],"invocationId":null}"#,
             "Expected 'invocationId' to be of type String.",
@@ -133,19 +182,40 @@ fn every_offence_is_named() {
             r#"{"type":1,"target":"A","arguments":[],"headers":{"a":1}}"#,
             "Expected header 'a' to be of type String.",
         ),
-        (r#"{"type":2,"invocationId":"1"}"#, "Missing required property 'item'."),
-        (r#"{"type":2,"item":1}"#, "Missing required property 'invocationId'."),
-        (r#"{"type":3,"invocationId":""}"#, "Missing required property 'invocationId'."),
+        (
+            r#"{"type":2,"invocationId":"1"}"#,
+            "Missing required property 'item'.",
+        ),
+        (
+            r#"{"type":2,"item":1}"#,
+            "Missing required property 'invocationId'.",
+        ),
+        (
+            r#"{"type":3,"invocationId":""}"#,
+            "Missing required property 'invocationId'.",
+        ),
         (
             r#"{"type":3,"invocationId":"1","result":1,"error":"x"}"#,
             "The 'error' and 'result' properties are mutually exclusive.",
         ),
-        (r#"{"type":3,"invocationId":"1","error":null}"#, "Expected 'error' to be of type String."),
-        (r#"{"type":4,"target":"A","arguments":[]}"#, "Missing required property 'invocationId'."),
+        (
+            r#"{"type":3,"invocationId":"1","error":null}"#,
+            "Expected 'error' to be of type String.",
+        ),
+        (
+            r#"{"type":4,"target":"A","arguments":[]}"#,
+            "Missing required property 'invocationId'.",
+        ),
         (r#"{"type":5}"#, "Missing required property 'invocationId'."),
-        (r#"{"type":7,"allowReconnect":1}"#, "Expected 'allowReconnect' to be true or false."),
+        (
+            r#"{"type":7,"allowReconnect":1}"#,
+            "Expected 'allowReconnect' to be true or false.",
+        ),
         (r#"{"type":8}"#, "Missing required property 'sequenceId'."),
-        (r#"{"type":9,"sequenceId":"1"}"#, "Expected 'sequenceId' to be of type Number."),
+        (
+            r#"{"type":9,"sequenceId":"1"}"#,
+            "Expected 'sequenceId' to be of type Number.",
+        ),
     ];
     for (record, expected) in cases {
         assert_eq!(error_of(record), expected, "{record}");
@@ -162,7 +232,10 @@ fn nesting_is_refused_beyond_the_depth_that_dotnet_reads() {
     assert!(parse(nested(64).as_bytes()).is_err());
     assert!(parse(nested(1_000_000).as_bytes()).is_err());
     // Brackets in a string nest nothing.
-    let text = format!(r#"{{"type":1,"target":"A","arguments":["\"{}"]}}"#, "[".repeat(100));
+    let text = format!(
+        r#"{{"type":1,"target":"A","arguments":["\"{}"]}}"#,
+        "[".repeat(100)
+    );
     assert!(parse(text.as_bytes()).is_ok());
 }
 
@@ -204,16 +277,34 @@ fn messages_are_written_as_dotnet_writes_them() {
             written(|out| json::write_result(out, "1", &()).unwrap()),
             r#"{"type":3,"invocationId":"1","result":null}"#,
         ),
-        (written(|out| json::write_error(out, "1", "no")), r#"{"type":3,"invocationId":"1","error":"no"}"#),
-        (written(|out| json::write_void(out, "\"")), r#"{"type":3,"invocationId":"\""}"#),
-        (written(|out| json::write_cancel(out, "1")), r#"{"type":5,"invocationId":"1"}"#),
-        (written(|out| json::write_close(out, None, false)), r#"{"type":7}"#),
+        (
+            written(|out| json::write_error(out, "1", "no")),
+            r#"{"type":3,"invocationId":"1","error":"no"}"#,
+        ),
+        (
+            written(|out| json::write_void(out, "\"")),
+            r#"{"type":3,"invocationId":"\""}"#,
+        ),
+        (
+            written(|out| json::write_cancel(out, "1")),
+            r#"{"type":5,"invocationId":"1"}"#,
+        ),
+        (
+            written(|out| json::write_close(out, None, false)),
+            r#"{"type":7}"#,
+        ),
         (
             written(|out| json::write_close(out, Some("no"), true)),
             r#"{"type":7,"error":"no","allowReconnect":true}"#,
         ),
-        (written(|out| json::write_ack(out, 36)), r#"{"type":8,"sequenceId":36}"#),
-        (written(|out| json::write_sequence(out, 19)), r#"{"type":9,"sequenceId":19}"#),
+        (
+            written(|out| json::write_ack(out, 36)),
+            r#"{"type":8,"sequenceId":36}"#,
+        ),
+        (
+            written(|out| json::write_sequence(out, 19)),
+            r#"{"type":9,"sequenceId":19}"#,
+        ),
     ];
     for (written, expected) in cases {
         assert_eq!(written, expected);

@@ -1,1 +1,131 @@
-fn main(){}
+//! The program `hubcast`: configuration, start, stop. What it serves is in [`app`].
+
+mod app;
+mod chat;
+mod cli;
+mod listen;
+mod pages;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use hubcast::{AllowedOrigins, HubEndpoint, HubOptions};
+use hubcast_backplane::RedisBackplane;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::{Probes, app, fold_hub_path};
+use crate::chat::ChatHub;
+use crate::cli::{Cli, Command, LogFormat, Serve};
+use crate::pages::Source;
+
+/// How long clients are waited for when the server ends, and after them requests: less than five seconds together.
+const HUB_GRACE: Duration = Duration::from_secs(4);
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a Redis that does not answer holds up the start.
+const REDIS_PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let serve = match cli.command {
+        Some(Command::Serve(serve)) => serve,
+        None => cli.serve,
+    };
+    match start(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hubcast: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: Serve) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder()
+        .parse(&settings.log)
+        .with_context(|| format!("'{}' is not a log filter", settings.log))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogFormat::Json => log.json().init(),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(serve(settings));
+    // Calls that outlive their clients have had their time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+async fn serve(settings: Serve) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let pages = Source::choose(settings.web)?;
+    let mut chat = HubEndpoint::new(ChatHub).options(HubOptions {
+        hub_name: Some(settings.hub_name),
+        allowed_origins: AllowedOrigins::list(settings.allow_origins)?,
+        ..HubOptions::default()
+    });
+    if let Some(url) = &settings.redis {
+        let redis = RedisBackplane::new(url)
+            .context("--redis")?
+            .channel_prefix(settings.redis_prefix);
+        chat = chat.backplane(redis);
+    }
+    // Bound first: a port that is taken is known before anything else is begun.
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
+
+    let draining = Arc::new(AtomicBool::new(false));
+    let probes = Probes {
+        chat: chat.context(),
+        draining: Arc::clone(&draining),
+    };
+    let app = app(chat.routes(), &pages, probes);
+    // A Redis that is there is waited for, so that the first client is everybody's client; one that is not,
+    // is no reason not to serve.
+    let _ = timeout(REDIS_PATIENCE, chat.settled()).await;
+
+    announce(&format!("hubcast listening on http://{address}"));
+    tracing::info!(%address, ?pages, "listening");
+
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        draining.store(true, Ordering::SeqCst);
+        tracing::info!("stopping: clients are told to reconnect");
+    };
+    let requests = listen::serve(listener, app, fold_hub_path, stop).await;
+    let left = chat.shut_down(HUB_GRACE).await;
+    if left > 0 {
+        tracing::warn!(left, "some clients did not take their leave in time");
+    }
+    let _ = timeout(HTTP_GRACE, requests).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The one line on standard output: whoever started the server waits for it.
+#[expect(
+    clippy::print_stdout,
+    reason = "standard output is for this line alone"
+)]
+fn announce(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,101 @@
+//! Every way in which a connection ends.
+
+use std::fmt;
+
+use hubcast_protocol::json;
+
+use crate::frame::Frame;
+
+/// Why a connection ended. Logged, and counted in the metric `hubcast_connections_ended_total` under its
+/// [`name`](Self::name).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client said goodbye, with a hub message or with the transport's own means.
+    ClientLeft,
+    /// The transport ended without a word: a lost network, a killed browser.
+    ConnectionLost,
+    /// No whole handshake request arrived in time, or none within the size limit.
+    HandshakeCanceled,
+    /// The handshake asked for something that is not offered, or was not a handshake. Holds what the client was told.
+    HandshakeRefused(String),
+    /// The client sent something that is not a hub message. Holds the offence.
+    ProtocolError(String),
+    /// The client broke the WebSocket's rules (RFC 6455). Holds the close code it was told.
+    WebSocketError(u16),
+    /// The client was silent for longer than [`HubOptions::client_timeout_interval`](crate::HubOptions::client_timeout_interval).
+    ClientTimeout,
+    /// The client reads more slowly than it is written to.
+    TooSlow,
+    /// The server is going away; the client shall come back, to it or to another.
+    ServerShutdown,
+}
+
+impl CloseReason {
+    /// A short name for metrics and logs, the same for every value of a kind.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::ConnectionLost => "connection_lost",
+            Self::HandshakeCanceled => "handshake_canceled",
+            Self::HandshakeRefused(_) => "handshake_refused",
+            Self::ProtocolError(_) => "protocol_error",
+            Self::WebSocketError(_) => "websocket_error",
+            Self::ClientTimeout => "client_timeout",
+            Self::TooSlow => "too_slow",
+            Self::ServerShutdown => "server_shutdown",
+        }
+    }
+
+    /// The last hub message that the client is sent, if there is one.
+    ///
+    /// `allowReconnect` is true wherever coming back may help, as in ASP.NET Core.
+    pub(crate) fn close_message(&self, detailed_errors: bool) -> Option<Frame> {
+        let (exception, detail) = match self {
+            Self::ClientLeft
+            | Self::ConnectionLost
+            | Self::HandshakeCanceled
+            | Self::HandshakeRefused(_)
+            | Self::WebSocketError(_) => return None,
+            Self::ServerShutdown => {
+                return Some(Frame::infallible(|out| json::write_close(out, None, true)));
+            }
+            Self::ProtocolError(detail) => ("InvalidDataException", detail.as_str()),
+            Self::ClientTimeout => (
+                "OperationCanceledException",
+                "Client hasn't sent a message/ping within the configured ClientTimeoutInterval.",
+            ),
+            Self::TooSlow => (
+                "OperationCanceledException",
+                "Client has not read its messages in time.",
+            ),
+        };
+        let mut error = String::from("Connection closed with an error.");
+        if detailed_errors {
+            error = format!("{error} {exception}: {detail}");
+        }
+        Some(Frame::infallible(|out| {
+            json::write_close(out, Some(&error), true);
+        }))
+    }
+
+    /// The code that the WebSocket is closed with: 1000 unless its own rules were broken.
+    pub(crate) fn websocket_code(&self) -> u16 {
+        match self {
+            Self::WebSocketError(code) => *code,
+            _ => 1000,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HandshakeRefused(text) | Self::ProtocolError(text) => {
+                write!(formatter, "{}: {text}", self.name())
+            }
+            Self::WebSocketError(code) => write!(formatter, "{}: {code}", self.name()),
+            _ => formatter.write_str(self.name()),
+        }
+    }
+}

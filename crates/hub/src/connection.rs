@@ -1,0 +1,188 @@
+//! One client, as the server sees it: its name, what waits to be written to it, where it belongs, how it ended.
+
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::{Duration, Instant};
+
+use crate::close_reason::CloseReason;
+use crate::frame::Frame;
+use crate::options::HubOptions;
+use crate::outbox::Outbox;
+
+/// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Its public name; also its name on the backplane.
+    pub(crate) id: Arc<str>,
+    pub(crate) outbox: Outbox,
+    end: OnceLock<CloseReason>,
+    ending: AtomicWaker,
+    membership: Mutex<Membership>,
+    clock: Clock,
+}
+
+/// The groups a connection is in, until it has left for good.
+#[derive(Debug)]
+enum Membership {
+    Groups(HashSet<Arc<str>>),
+    /// Nothing may be joined any more: an add that comes too late leaves no ghost.
+    Left,
+}
+
+/// When a connection was last heard of and last pinged, in milliseconds after it began.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    heard: AtomicU64,
+    pinged: AtomicU64,
+    /// Set by the client's first ping: it promised to go on.
+    promised: AtomicBool,
+    /// Set while the server itself does not read, which must not count as the client's silence.
+    paused: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) fn new(id: Arc<str>, options: &HubOptions) -> Self {
+        Self {
+            id,
+            outbox: Outbox::new(options.transport_max_buffer_size),
+            end: OnceLock::new(),
+            ending: AtomicWaker::new(),
+            membership: Mutex::new(Membership::Groups(HashSet::new())),
+            clock: Clock {
+                start: Instant::now(),
+                heard: AtomicU64::new(0),
+                pinged: AtomicU64::new(0),
+                promised: AtomicBool::new(false),
+                paused: AtomicBool::new(false),
+            },
+        }
+    }
+
+    /// Queues a message. A connection that has no room for it is ended.
+    pub(crate) fn send(&self, frame: Frame) {
+        if self.outbox.push(frame).is_err() {
+            self.end(CloseReason::TooSlow);
+        }
+    }
+
+    /// Ends the connection; only the first reason counts.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        if self.end.set(reason).is_ok() {
+            self.ending.wake();
+        }
+    }
+
+    /// Waits until somebody ends the connection. Only one task may wait.
+    pub(crate) async fn ended(&self) -> CloseReason {
+        poll_fn(|context| {
+            if let Some(reason) = self.end.get() {
+                return Poll::Ready(reason.clone());
+            }
+            self.ending.register(context.waker());
+            match self.end.get() {
+                Some(reason) => Poll::Ready(reason.clone()),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Why the connection ended, if it has.
+    pub(crate) fn end_reason(&self) -> Option<&CloseReason> {
+        self.end.get()
+    }
+
+    fn membership(&self) -> MutexGuard<'_, Membership> {
+        self.membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the connection is in a group; false if it is already, or has left for good.
+    pub(crate) fn note_joined(&self, group: &Arc<str>) -> bool {
+        match &mut *self.membership() {
+            Membership::Groups(groups) => groups.insert(Arc::clone(group)),
+            Membership::Left => false,
+        }
+    }
+
+    /// Notes that the connection is no longer in a group; false if it was not.
+    pub(crate) fn note_left(&self, group: &str) -> bool {
+        match &mut *self.membership() {
+            Membership::Groups(groups) => groups.remove(group),
+            Membership::Left => false,
+        }
+    }
+
+    /// Whether the connection is in a group.
+    pub(crate) fn is_in(&self, group: &str) -> bool {
+        match &*self.membership() {
+            Membership::Groups(groups) => groups.contains(group),
+            Membership::Left => false,
+        }
+    }
+
+    /// Takes the connection out of every group for good; gives the groups it was in.
+    pub(crate) fn leave_for_good(&self) -> HashSet<Arc<str>> {
+        match std::mem::replace(&mut *self.membership(), Membership::Left) {
+            Membership::Groups(groups) => groups,
+            Membership::Left => HashSet::new(),
+        }
+    }
+
+    /// Notes that a message of the client has arrived.
+    pub(crate) fn heard(&self) {
+        self.clock.heard.store(self.clock.now(), Ordering::Relaxed);
+    }
+
+    /// Notes that the client has pinged, so that from now on its silence means something.
+    pub(crate) fn heard_ping(&self) {
+        self.clock.promised.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes whether the server has stopped reading from the client.
+    pub(crate) fn set_reading_paused(&self, paused: bool) {
+        if self.clock.paused.swap(paused, Ordering::Relaxed) && !paused {
+            self.heard();
+        }
+    }
+
+    /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long.
+    pub(crate) fn tick(&self, options: &HubOptions, ping: &Frame) {
+        if self
+            .outbox
+            .stalled_for()
+            .is_some_and(|stalled| stalled > options.transport_send_timeout)
+        {
+            return self.end(CloseReason::TooSlow);
+        }
+        let clock = &self.clock;
+        let now = clock.now();
+        let since = |then: &AtomicU64| {
+            Duration::from_millis(now.saturating_sub(then.load(Ordering::Relaxed)))
+        };
+        if clock.promised.load(Ordering::Relaxed)
+            && !clock.paused.load(Ordering::Relaxed)
+            && since(&clock.heard) > options.client_timeout_interval
+        {
+            return self.end(CloseReason::ClientTimeout);
+        }
+        // Counted from the last ping, whatever else was sent since: that is what ASP.NET Core does.
+        if since(&clock.pinged) >= options.keep_alive_interval {
+            clock.pinged.store(now, Ordering::Relaxed);
+            self.send(ping.clone());
+        }
+    }
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a hub method knows of its surroundings, and what the rest of a program can do with a hub.
+
+use std::sync::Arc;
+
+use crate::backplane::BackplaneStatus;
+use crate::clients::{CallerClients, Clients};
+use crate::connection::Connection;
+use crate::error::GroupError;
+use crate::lifetime::Lifetime;
+
+/// The surroundings of one call: who called, and everybody else. ASP.NET Core's `Hub.Context`, `Hub.Clients` and
+/// `Hub.Groups`.
+#[derive(Debug, Clone)]
+pub struct CallerContext {
+    connection: Arc<Connection>,
+    lifetime: Arc<Lifetime>,
+}
+
+impl CallerContext {
+    pub(crate) fn new(connection: Arc<Connection>, lifetime: Arc<Lifetime>) -> Self {
+        Self {
+            connection,
+            lifetime,
+        }
+    }
+
+    /// The id of the caller's connection. Others may know it; it gives no access to the connection.
+    pub fn connection_id(&self) -> &str {
+        &self.connection.id
+    }
+
+    /// The clients of the hub, the caller among them.
+    pub fn clients(&self) -> CallerClients<'_> {
+        CallerClients::new(&self.lifetime, &self.connection)
+    }
+
+    /// The groups of the hub.
+    pub fn groups(&self) -> Groups<'_> {
+        Groups(&self.lifetime)
+    }
+}
+
+/// A hub from outside of its calls: for background tasks, HTTP handlers, timers. ASP.NET Core's `IHubContext`.
+#[derive(Debug, Clone)]
+pub struct HubContext(Arc<Lifetime>);
+
+impl HubContext {
+    pub(crate) fn new(lifetime: Arc<Lifetime>) -> Self {
+        Self(lifetime)
+    }
+
+    /// The clients of the hub.
+    pub fn clients(&self) -> Clients<'_> {
+        Clients::new(&self.0)
+    }
+
+    /// The groups of the hub.
+    pub fn groups(&self) -> Groups<'_> {
+        Groups(&self.0)
+    }
+
+    /// How many connections of the hub are on this server now.
+    pub fn connection_count(&self) -> usize {
+        self.0.connection_count()
+    }
+
+    /// Whether the other servers can be reached; `None` without a backplane.
+    pub fn backplane_status(&self) -> Option<BackplaneStatus> {
+        Some(self.0.backplane()?.status().borrow().clone())
+    }
+}
+
+/// Changes who is in which group. ASP.NET Core's `IGroupManager`.
+///
+/// A group exists from its first member to its last; names are compared exactly. Membership belongs to a
+/// connection and is gone with it: a client that reconnects joins anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups<'a>(&'a Lifetime);
+
+impl Groups<'_> {
+    /// Puts a connection into a group. A member is added again without effect.
+    ///
+    /// When this returns, everything that is sent to the group reaches the connection.
+    ///
+    /// # Errors
+    ///
+    /// For a connection on another server, when that does not answer within [`ACK_TIMEOUT`](crate::ACK_TIMEOUT).
+    pub async fn add(&self, connection_id: &str, group: &str) -> Result<(), GroupError> {
+        self.0.add_to_group(connection_id, group).await
+    }
+
+    /// Takes a connection out of a group. Who is no member is removed without effect.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add`](Self::add).
+    pub async fn remove(&self, connection_id: &str, group: &str) -> Result<(), GroupError> {
+        self.0.remove_from_group(connection_id, group).await
+    }
+}

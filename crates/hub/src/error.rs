@@ -1,0 +1,124 @@
+//! What can go wrong in a hub method, and how much of it a client may read.
+
+use std::error::Error;
+use std::fmt;
+
+/// What a hub method returns.
+pub type HubResult<T = ()> = Result<T, HubError>;
+
+/// The failure of a hub method.
+///
+/// Two kinds: a text that was chosen for the client ([`HubError::new`], ASP.NET Core's `HubException`),
+/// and any other error, which `?` turns into a `HubError` that keeps its text from the client. The client
+/// then reads only `An unexpected error occurred invoking 'X' on the server.`; the log has the rest.
+///
+/// It does not implement [`Error`] itself: that is what lets `?` accept every error there is.
+#[derive(Debug)]
+pub struct HubError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Public(String),
+    Hidden {
+        type_name: &'static str,
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl HubError {
+    /// A failure whose text the client shall read.
+    ///
+    /// It arrives behind the general sentence, as in ASP.NET Core:
+    /// `An unexpected error occurred invoking 'X' on the server. HubException: <message>`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(Kind::Public(message.into()))
+    }
+
+    /// What follows the general sentence in a message to the client: always for a public text, only with
+    /// detailed errors for any other. Starts with a space where it is not empty.
+    pub(crate) fn detail(&self, detailed_errors: bool) -> String {
+        match &self.0 {
+            Kind::Public(message) => format!(" HubException: {message}"),
+            Kind::Hidden { type_name, source } if detailed_errors => {
+                format!(" {type_name}: {source}")
+            }
+            Kind::Hidden { .. } => String::new(),
+        }
+    }
+}
+
+/// For logs: the whole text, and that of the errors behind it.
+impl fmt::Display for HubError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Public(message) => formatter.write_str(message),
+            Kind::Hidden { source, .. } => {
+                write!(formatter, "{source}")?;
+                let mut cause = source.source();
+                while let Some(error) = cause {
+                    write!(formatter, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for HubError {
+    fn from(error: E) -> Self {
+        let whole = std::any::type_name::<E>();
+        let path = whole.split('<').next().unwrap_or(whole);
+        Self(Kind::Hidden {
+            type_name: path.rsplit("::").next().unwrap_or(path),
+            source: Box::new(error),
+        })
+    }
+}
+
+/// A message could not be sent to clients.
+///
+/// That nobody is there to receive it is no error, and neither is a client that goes away.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// An argument could not be written in the clients' encoding, for example a map whose keys are not strings.
+    #[error("the arguments of '{method}' cannot be encoded: {source}")]
+    Encode {
+        /// The client method that was to be called.
+        method: String,
+        /// What the encoder objected to.
+        source: hubcast_protocol::json::EncodeError,
+    },
+}
+
+/// A connection could not be put into a group or taken out of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// The connection is not on this server, and no other server said that it has it.
+    ///
+    /// As in ASP.NET Core with a Redis backplane, this takes [`ACK_TIMEOUT`](crate::ACK_TIMEOUT). Without a
+    /// backplane an unknown connection is silently nothing.
+    #[error("no server has the connection '{connection_id}', or it did not answer in time")]
+    NoAnswer {
+        /// The connection that was meant.
+        connection_id: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chosen_texts_reach_the_client() {
+        let public = HubError::new("the room is full");
+        assert_eq!(public.detail(false), " HubException: the room is full");
+
+        let hidden = HubError::from(std::io::Error::other("disk on fire"));
+        assert_eq!(hidden.detail(false), "");
+        assert_eq!(hidden.detail(true), " Error: disk on fire");
+        assert_eq!(hidden.to_string(), "disk on fire");
+    }
+}

@@ -1,0 +1,220 @@
+//! A connection's life: handshake, messages, goodbye.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hubcast_protocol::framing::Records;
+use hubcast_protocol::handshake::{self, HandshakeRequest};
+use hubcast_protocol::json;
+use tokio::time::{Duration, timeout};
+
+use crate::close_reason::CloseReason;
+use crate::connection::Connection;
+use crate::context::CallerContext;
+use crate::dispatch::Dispatcher;
+use crate::frame::Frame;
+use crate::hub::Hub;
+use crate::lifetime::Lifetime;
+use crate::methods::Methods;
+use crate::options::HubOptions;
+use crate::pipe::Pipe;
+
+/// How long a running call is waited for when the server goes away. Leaves time to say goodbye within the five
+/// seconds after which a server that stops is expected to be gone.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that the connections of one hub share.
+pub(crate) struct Served<H: Hub> {
+    pub(crate) hub: Arc<H>,
+    pub(crate) methods: Arc<Methods<H>>,
+    pub(crate) lifetime: Arc<Lifetime>,
+}
+
+impl<H: Hub> Served<H> {
+    /// Serves one connection to its end. The transport fills `input` and empties the connection's outbox; it
+    /// ends after the outbox has.
+    pub(crate) async fn handle(&self, connection: Arc<Connection>, input: &Pipe) {
+        let options = &self.lifetime.options;
+        let mut records = Records::new();
+        let shaken = tokio::select! {
+            biased;
+            () = self.lifetime.shutting_down() => Err(CloseReason::ServerShutdown),
+            shaken = handshake(input, &mut records, options) => shaken,
+        };
+        let reason = match shaken {
+            Ok(()) => {
+                // Before anything else can be sent to it: nothing may precede the answer.
+                connection.send(Frame::accepted());
+                // Leaves everything again however this ends, a dropped task included.
+                let registered = Registered {
+                    lifetime: &self.lifetime,
+                    connection: &connection,
+                };
+                self.lifetime.connect(&connection).await;
+                let reason = self.serve(&connection, input, &mut records).await;
+                // The goodbye is the last message: it goes out before the connection leaves, so that nothing
+                // is lost that was sent to it up to here.
+                connection
+                    .outbox
+                    .finish(reason.close_message(options.enable_detailed_errors));
+                drop(registered);
+                reason
+            }
+            Err(reason) => {
+                if let Some(text) = refusal(&reason) {
+                    connection.send(Frame::from_payload(&handshake::refused(text)));
+                }
+                // No Close message: the client does not know yet that it speaks the hub protocol.
+                connection.outbox.finish(None);
+                reason
+            }
+        };
+        connection.end(reason.clone());
+        let name = reason.name();
+        metrics::counter!("hubcast_connections_ended_total", "reason" => name).increment(1);
+        match reason {
+            CloseReason::ClientLeft | CloseReason::ConnectionLost | CloseReason::ServerShutdown => {
+                tracing::debug!(connection = &*connection.id, %reason, "a connection ended");
+            }
+            _ => tracing::info!(connection = &*connection.id, %reason, "a connection was closed"),
+        }
+    }
+
+    /// Reads and answers messages until something ends the connection.
+    async fn serve(
+        &self,
+        connection: &Arc<Connection>,
+        input: &Pipe,
+        records: &mut Records,
+    ) -> CloseReason {
+        let options = &self.lifetime.options;
+        let mut dispatcher = Dispatcher::new(
+            Arc::clone(&self.hub),
+            Arc::clone(&self.methods),
+            Arc::clone(connection),
+            CallerContext::new(Arc::clone(connection), Arc::clone(&self.lifetime)),
+            options,
+        );
+        loop {
+            let reading = match take_records(&mut dispatcher, connection, records, options).await {
+                Ok(reading) => reading,
+                Err(reason) => {
+                    dispatcher.abandon();
+                    return reason;
+                }
+            };
+            connection.set_reading_paused(!reading);
+            let reason = tokio::select! {
+                biased;
+                reason = connection.ended() => reason,
+                () = dispatcher.run() => continue,
+                () = connection.outbox.calm(options.application_max_buffer_size), if !reading && dispatcher.has_room() => continue,
+                bytes = input.read(), if reading => match bytes {
+                    Ok(bytes) => {
+                        records.push(bytes);
+                        continue;
+                    }
+                    Err(reason) => reason,
+                },
+            };
+            if reason == CloseReason::ServerShutdown
+                && timeout(DRAIN_TIMEOUT, dispatcher.drain()).await.is_err()
+            {
+                dispatcher.give_up_running();
+            }
+            dispatcher.abandon();
+            return reason;
+        }
+    }
+}
+
+/// Hands whole records to the dispatcher; false if the client shall not be read for now.
+///
+/// That is when its calls wait for each other, or its answers for it: a client that does not read is not read from.
+async fn take_records<H: Hub>(
+    dispatcher: &mut Dispatcher<H>,
+    connection: &Connection,
+    records: &mut Records,
+    options: &HubOptions,
+) -> Result<bool, CloseReason> {
+    loop {
+        if !dispatcher.has_room() || connection.outbox.bytes() > options.application_max_buffer_size
+        {
+            return Ok(false);
+        }
+        let Some(record) = next(records, options)? else {
+            return Ok(true);
+        };
+        connection.heard();
+        dispatcher.take(record)?;
+        // A client that keeps its socket full would otherwise keep its worker to itself.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+fn next(records: &mut Records, options: &HubOptions) -> Result<Option<Bytes>, CloseReason> {
+    records
+        .next(options.maximum_receive_message_size)
+        .map_err(|too_large| CloseReason::ProtocolError(too_large.to_string()))
+}
+
+/// Waits for the client's request and says whether it is one that this server can agree to.
+async fn handshake(
+    input: &Pipe,
+    records: &mut Records,
+    options: &HubOptions,
+) -> Result<(), CloseReason> {
+    let request = async {
+        loop {
+            match records.next(options.maximum_receive_message_size) {
+                Ok(Some(record)) => return Ok(record),
+                Ok(None) => records.push(input.read().await?),
+                Err(_) => return Err(CloseReason::HandshakeCanceled),
+            }
+        }
+    };
+    let record = match timeout(options.handshake_timeout, request).await {
+        Ok(record) => record?,
+        Err(_) => return Err(CloseReason::HandshakeCanceled),
+    };
+    let request = HandshakeRequest::parse(&record).map_err(|invalid| {
+        let mut text = String::from("An unexpected error occurred during connection handshake.");
+        if options.enable_detailed_errors {
+            text = format!("{text} InvalidDataException: {invalid}");
+        }
+        CloseReason::HandshakeRefused(text)
+    })?;
+    let HandshakeRequest { protocol, version } = &request;
+    if !protocol.eq_ignore_ascii_case(json::NAME) {
+        return Err(CloseReason::HandshakeRefused(format!(
+            "The protocol '{protocol}' is not supported."
+        )));
+    }
+    if *version > handshake::NEWEST_VERSION {
+        return Err(CloseReason::HandshakeRefused(format!(
+            "The server does not support version {version} of the '{protocol}' protocol."
+        )));
+    }
+    Ok(())
+}
+
+/// What a client is told whose handshake failed; `None` if there is nobody to tell.
+fn refusal(reason: &CloseReason) -> Option<&str> {
+    match reason {
+        CloseReason::HandshakeRefused(text) => Some(text),
+        CloseReason::HandshakeCanceled => Some("Handshake was canceled."),
+        _ => None,
+    }
+}
+
+/// A connection that takes part in the hub, until this is dropped.
+struct Registered<'a> {
+    lifetime: &'a Lifetime,
+    connection: &'a Connection,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.lifetime.disconnect(self.connection);
+    }
+}

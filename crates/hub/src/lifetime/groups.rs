@@ -1,0 +1,126 @@
+//! Who is in which group, on this server.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::connection::Connection;
+use crate::frame::Frame;
+
+/// All groups that have a member here. A group exists from its first member to its last.
+///
+/// Each group has a lock of its own, held while a message is handed to its members: so all members see one
+/// order, and groups do not wait for each other. What a connection knows of its groups changes under the same
+/// lock, so the two never disagree.
+#[derive(Debug, Default)]
+pub(crate) struct GroupTable {
+    groups: RwLock<HashMap<Arc<str>, Arc<Mutex<Group>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    members: HashMap<Arc<str>, Arc<Connection>>,
+    /// Set with the last member's leaving: whoever still holds the group must look for a new one.
+    retired: bool,
+}
+
+fn lock(group: &Mutex<Group>) -> MutexGuard<'_, Group> {
+    group.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl GroupTable {
+    fn find(&self, name: &str) -> Option<(Arc<str>, Arc<Mutex<Group>>)> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let (name, group) = groups.get_key_value(name)?;
+        Some((Arc::clone(name), Arc::clone(group)))
+    }
+
+    /// Gives the group of that name, a new one if there is none that lives.
+    fn find_or_create(&self, name: &str) -> (Arc<str>, Arc<Mutex<Group>>) {
+        if let Some(found) = self.find(name) {
+            return found;
+        }
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let name: Arc<str> = name.into();
+        let group = groups.entry(Arc::clone(&name)).or_default();
+        (name, Arc::clone(group))
+    }
+
+    fn forget(&self, name: &str, group: &Arc<Mutex<Group>>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups
+            .get(name)
+            .is_some_and(|found| Arc::ptr_eq(found, group))
+        {
+            groups.remove(name);
+        }
+    }
+
+    /// Makes a connection a member, unless it has left for good. `on_first` runs under the group's lock if it
+    /// is the first member, so that what it starts cannot be overtaken by what the last one's leaving starts.
+    pub(crate) fn add(&self, name: &str, connection: &Arc<Connection>, on_first: impl FnOnce()) {
+        loop {
+            let (name, group) = self.find_or_create(name);
+            let mut members = lock(&group);
+            if members.retired {
+                drop(members);
+                self.forget(&name, &group);
+                continue;
+            }
+            if connection.note_joined(&name) {
+                if members.members.is_empty() {
+                    on_first();
+                }
+                let id = Arc::clone(&connection.id);
+                members.members.insert(id, Arc::clone(connection));
+            } else if members.members.is_empty() {
+                // Made for a connection that had left already.
+                members.retired = true;
+                drop(members);
+                self.forget(&name, &group);
+            }
+            return;
+        }
+    }
+
+    /// Takes a connection out. `on_last` runs under the group's lock if nobody is left.
+    pub(crate) fn remove(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
+        if connection.note_left(name) {
+            self.drop_member(name, connection, on_last);
+        }
+    }
+
+    /// Takes a connection out of all its groups, and keeps it from ever joining one again.
+    pub(crate) fn remove_for_good(&self, connection: &Connection, on_last: impl Fn(&str)) {
+        let groups: HashSet<Arc<str>> = connection.leave_for_good();
+        for name in groups {
+            self.drop_member(&name, connection, || on_last(&name));
+        }
+    }
+
+    fn drop_member(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
+        let Some((_, group)) = self.find(name) else {
+            return;
+        };
+        let mut members = lock(&group);
+        let removed = members.members.remove(&connection.id);
+        if removed.is_some() && members.members.is_empty() {
+            members.retired = true;
+            on_last();
+            drop(members);
+            self.forget(name, &group);
+        }
+    }
+
+    /// Hands a message to every member that is not excepted.
+    pub(crate) fn deliver(&self, name: &str, except: &HashSet<String>, frame: &Frame) {
+        let Some((_, group)) = self.find(name) else {
+            return;
+        };
+        let group = lock(&group);
+        for (id, member) in &group.members {
+            if except.is_empty() || !except.contains(&**id) {
+                member.send(frame.clone());
+            }
+        }
+    }
+}

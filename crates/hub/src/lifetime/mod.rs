@@ -1,0 +1,396 @@
+//! The lifetime manager: every connection on every server. Who is here, and who gets a message.
+//!
+//! Alone, a server hands messages to its connections directly. With a [`Backplane`] everything but messages to
+//! a connection of its own goes through that and comes back, so that a room has one order on all servers.
+//! The layout is that of ASP.NET Core's Redis backplane: channels in [`channels`], payloads in [`envelope`].
+
+mod channels;
+mod envelope;
+mod groups;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Duration;
+
+use crate::backplane::{Backplane, Receiver};
+use crate::close_reason::CloseReason;
+use crate::connection::Connection;
+use crate::error::GroupError;
+use crate::frame::Frame;
+use crate::options::HubOptions;
+use crate::random;
+use channels::{Channel, Channels};
+use envelope::{GroupAction, GroupCommand, Malformed};
+use groups::GroupTable;
+
+/// How long [`Groups`](crate::Groups) waits for another server to say that it has done as asked. 30 s, as in
+/// ASP.NET Core.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whom a message is for. Exceptions apply to everybody and to groups.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To<'a> {
+    All,
+    Connection(&'a str),
+    Group(&'a str),
+}
+
+/// All connections of one hub, here and, through the backplane, elsewhere.
+pub(crate) struct Lifetime {
+    pub(crate) options: HubOptions,
+    connections: Mutex<HashMap<Arc<str>, Arc<Connection>>>,
+    groups: GroupTable,
+    /// Set when the server goes away; from then on whatever connects is ended at once.
+    shutting_down: watch::Sender<bool>,
+    remote: Option<Remote>,
+}
+
+/// The other servers.
+struct Remote {
+    backplane: Arc<dyn Backplane>,
+    channels: Channels,
+    server_name: String,
+    next_command: AtomicI32,
+    /// Group commands sent and not acknowledged.
+    awaited_acks: Mutex<HashMap<i32, oneshot::Sender<()>>>,
+}
+
+impl std::fmt::Debug for Lifetime {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Lifetime")
+            .field("connections", &self.connections().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lifetime {
+    /// Starts the backplane, if there is one; must then run within a tokio runtime.
+    pub(crate) fn start(
+        options: HubOptions,
+        hub_name: &str,
+        backplane: Option<Arc<dyn Backplane>>,
+    ) -> Arc<Self> {
+        let lifetime = Arc::new(Self {
+            options,
+            connections: Mutex::default(),
+            groups: GroupTable::default(),
+            shutting_down: watch::Sender::new(false),
+            remote: backplane.map(|backplane| {
+                let server_name = server_name();
+                Remote {
+                    channels: Channels::new(hub_name, &server_name),
+                    backplane,
+                    server_name,
+                    next_command: AtomicI32::new(1),
+                    awaited_acks: Mutex::default(),
+                }
+            }),
+        });
+        if let Some(remote) = &lifetime.remote {
+            let inbound = Inbound(Arc::downgrade(&lifetime));
+            remote.backplane.start(Arc::new(inbound));
+            // In effect before any connection's own channel is, whose confirmation is waited for.
+            let channels = &remote.channels;
+            for channel in [channels.all(), channels.group_commands(), channels.acks()] {
+                drop(remote.backplane.subscribe(&channel));
+            }
+        }
+        lifetime
+    }
+
+    pub(crate) fn backplane(&self) -> Option<&Arc<dyn Backplane>> {
+        self.remote.as_ref().map(|remote| &remote.backplane)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Connection>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection of that id, if it is on this server.
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Connection>> {
+        self.connections().get(id).map(Arc::clone)
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// Does something with every connection on this server.
+    pub(crate) fn for_each(&self, mut act: impl FnMut(&Connection)) {
+        self.connections()
+            .values()
+            .for_each(|connection| act(connection));
+    }
+
+    /// From now on the connection gets messages. Done when none sent from then on can be missed.
+    pub(crate) fn connect(&self, connection: &Arc<Connection>) -> BoxFuture<'static, ()> {
+        let id = Arc::clone(&connection.id);
+        self.connections().insert(id, Arc::clone(connection));
+        // Not missed: whoever set it since has found the connection in the table.
+        if *self.shutting_down.borrow() {
+            connection.end(CloseReason::ServerShutdown);
+        }
+        match &self.remote {
+            Some(remote) => remote
+                .backplane
+                .subscribe(&remote.channels.connection(&connection.id)),
+            None => ready(()).boxed(),
+        }
+    }
+
+    /// The connection is gone: it leaves everything, for good.
+    pub(crate) fn disconnect(&self, connection: &Connection) {
+        self.connections().remove(&connection.id);
+        self.groups
+            .remove_for_good(connection, |group| self.unsubscribe_group(group));
+        if let Some(remote) = &self.remote {
+            let channel = remote.channels.connection(&connection.id);
+            remote.backplane.unsubscribe(&channel);
+        }
+    }
+
+    fn unsubscribe_group(&self, group: &str) {
+        if let Some(remote) = &self.remote {
+            remote.backplane.unsubscribe(&remote.channels.group(group));
+        }
+    }
+
+    /// Sends a message to clients, wherever they are.
+    pub(crate) async fn send(&self, to: To<'_>, except: &HashSet<String>, frame: Frame) {
+        if let To::Connection(id) = to
+            && let Some(connection) = self.find(id)
+        {
+            return connection.send(frame);
+        }
+        let Some(remote) = &self.remote else {
+            return self.deliver(to, except, &frame);
+        };
+        let (channel, except) = match to {
+            To::All => (remote.channels.all(), Some(except)),
+            To::Group(group) => (remote.channels.group(group), Some(except)),
+            To::Connection(id) => (remote.channels.connection(id), None),
+        };
+        let none = HashSet::new();
+        let payload = envelope::write_message(except.unwrap_or(&none), &frame.payload());
+        remote.backplane.publish(&channel, payload).await;
+    }
+
+    /// Hands a message to the connections on this server.
+    fn deliver(&self, to: To<'_>, except: &HashSet<String>, frame: &Frame) {
+        match to {
+            // Under the lock, so that everybody sees one order.
+            To::All => {
+                for (id, connection) in &*self.connections() {
+                    if except.is_empty() || !except.contains(&**id) {
+                        connection.send(frame.clone());
+                    }
+                }
+            }
+            To::Group(group) => self.groups.deliver(group, except, frame),
+            To::Connection(id) => {
+                if let Some(connection) = self.find(id) {
+                    connection.send(frame.clone());
+                }
+            }
+        }
+    }
+
+    /// Puts a connection into a group; done when messages to the group will reach it.
+    pub(crate) async fn add_to_group(&self, id: &str, group: &str) -> Result<(), GroupError> {
+        match (self.find(id), &self.remote) {
+            (Some(connection), _) => {
+                self.add_local(&connection, group).await;
+                Ok(())
+            }
+            (None, Some(remote)) => remote.command(GroupAction::Add, id, group).await,
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Takes a connection out of a group.
+    pub(crate) async fn remove_from_group(&self, id: &str, group: &str) -> Result<(), GroupError> {
+        match (self.find(id), &self.remote) {
+            (Some(connection), _) => {
+                self.remove_local(&connection, group);
+                Ok(())
+            }
+            (None, Some(remote)) => remote.command(GroupAction::Remove, id, group).await,
+            (None, None) => Ok(()),
+        }
+    }
+
+    async fn add_local(&self, connection: &Arc<Connection>, group: &str) {
+        let subscribe = || {
+            self.remote
+                .as_ref()
+                .map(|remote| remote.backplane.subscribe(&remote.channels.group(group)))
+        };
+        let mut subscribed = None;
+        self.groups
+            .add(group, connection, || subscribed = subscribe());
+        // Not the first: somebody else's subscription may still be under way, so ask again; it is one already.
+        let subscribed = match subscribed {
+            None if connection.is_in(group) => subscribe(),
+            subscribed => subscribed,
+        };
+        if let Some(subscribed) = subscribed {
+            subscribed.await;
+        }
+    }
+
+    fn remove_local(&self, connection: &Connection, group: &str) {
+        self.groups
+            .remove(group, connection, || self.unsubscribe_group(group));
+    }
+
+    /// Ends every connection on this server, now and from now on.
+    pub(crate) fn shut_down(&self) {
+        self.shutting_down.send_replace(true);
+        self.for_each(|connection| connection.end(CloseReason::ServerShutdown));
+    }
+
+    /// Done when the server goes away.
+    pub(crate) async fn shutting_down(&self) {
+        let mut shutting_down = self.shutting_down.subscribe();
+        // The sender is ours, so this ends only with true.
+        let _ = shutting_down.wait_for(|set| *set).await;
+    }
+
+    /// Takes what the backplane brings.
+    fn receive(self: &Arc<Self>, channel: &str, payload: &Bytes) -> Result<(), Malformed> {
+        let Some(remote) = &self.remote else {
+            return Ok(());
+        };
+        let to = match remote.channels.parse(channel) {
+            Some(Channel::All) => To::All,
+            Some(Channel::Connection(id)) => To::Connection(id),
+            Some(Channel::Group(group)) => To::Group(group),
+            Some(Channel::GroupCommands) => {
+                self.obey(envelope::read_group_command(payload)?);
+                return Ok(());
+            }
+            Some(Channel::Acks) => {
+                let id = envelope::read_ack(payload)?;
+                if let Some(waiting) = remote.awaited_acks().remove(&id) {
+                    // Whoever waited may have given up.
+                    let _ = waiting.send(());
+                }
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        let message = envelope::read_message(payload)?;
+        self.deliver(to, &message.except, &Frame::from_payload(&message.json));
+        Ok(())
+    }
+
+    /// Does what another server asks for a connection that is here; stays silent about any other.
+    fn obey(self: &Arc<Self>, command: GroupCommand) {
+        let Some(connection) = self.find(&command.connection) else {
+            return;
+        };
+        let lifetime = Arc::clone(self);
+        tokio::spawn(async move {
+            match command.action {
+                GroupAction::Add => lifetime.add_local(&connection, &command.group).await,
+                GroupAction::Remove => lifetime.remove_local(&connection, &command.group),
+                GroupAction::Unknown(action) => {
+                    tracing::debug!(action, "a group command that this version does not know");
+                }
+            }
+            // Only now: an acknowledgement says that the subscription is in effect.
+            if let Some(remote) = &lifetime.remote {
+                let channel = remote.channels.acks_of(&command.server);
+                let ack = envelope::write_ack(command.id);
+                remote.backplane.publish(&channel, ack).await;
+            }
+        });
+    }
+}
+
+impl Remote {
+    fn awaited_acks(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
+        self.awaited_acks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks whichever server has the connection, and waits until it has done so.
+    async fn command(
+        &self,
+        action: GroupAction,
+        connection: &str,
+        group: &str,
+    ) -> Result<(), GroupError> {
+        // Wraps around after two thousand million commands; .NET reads a signed 32-bit number.
+        let id = self.next_command.fetch_add(1, Ordering::Relaxed);
+        let (done, acknowledged) = oneshot::channel();
+        self.awaited_acks().insert(id, done);
+        let forget = ForgetAck { remote: self, id };
+        let command = envelope::write_group_command(&GroupCommand {
+            id,
+            server: self.server_name.clone(),
+            action,
+            group: group.to_owned(),
+            connection: connection.to_owned(),
+        });
+        let channel = self.channels.group_commands();
+        let outcome = tokio::time::timeout(ACK_TIMEOUT, async {
+            self.backplane.publish(&channel, command).await;
+            acknowledged.await
+        })
+        .await;
+        drop(forget);
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(GroupError::NoAnswer {
+                connection_id: connection.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Forgets an awaited acknowledgement however its wait ends, a dropped future included.
+struct ForgetAck<'a> {
+    remote: &'a Remote,
+    id: i32,
+}
+
+impl Drop for ForgetAck<'_> {
+    fn drop(&mut self) {
+        self.remote.awaited_acks().remove(&self.id);
+    }
+}
+
+/// What the backplane holds of us: nothing that keeps a lifetime manager alive.
+struct Inbound(Weak<Lifetime>);
+
+impl Receiver for Inbound {
+    fn receive(&self, channel: &str, payload: Bytes) {
+        let Some(lifetime) = self.0.upgrade() else {
+            return;
+        };
+        if let Err(malformed) = lifetime.receive(channel, &payload) {
+            tracing::warn!(channel, %malformed, "a message from the backplane was dropped");
+        }
+    }
+}
+
+/// A name for this server that no other has: `<machine>_<32 hex digits>`, as in ASP.NET Core.
+fn server_name() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = match machine.trim() {
+        "" => "hubcast",
+        machine => machine,
+    };
+    let unique = u128::from_be_bytes(random::bytes());
+    format!("{machine}_{unique:032x}")
+}

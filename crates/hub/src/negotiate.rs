@@ -1,0 +1,68 @@
+//! `POST {hub}/negotiate`: tells a client how to connect, and gives it a token to do so.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::tokens::Tokens;
+
+/// The newest version of negotiation that is spoken; higher ones are answered with it.
+const NEWEST_VERSION: i32 = 1;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Negotiation {
+    negotiate_version: i32,
+    connection_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection_token: Option<String>,
+    available_transports: &'static [Transport],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Transport {
+    transport: &'static str,
+    transfer_formats: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct Failure {
+    error: String,
+}
+
+const TRANSPORTS: &[Transport] = &[Transport {
+    transport: "WebSockets",
+    transfer_formats: &["Text", "Binary"],
+}];
+
+/// Answers a negotiation. `version` is the value of the query parameter, if there is one.
+///
+/// Refusals have status 200, too: clients look into the body.
+pub(crate) fn negotiate(version: Option<&str>, minimum: i32, tokens: &Tokens) -> Response {
+    let requested = match version.map(|version| version.trim().parse::<i32>()) {
+        None => 0,
+        Some(Ok(version)) => version,
+        Some(Err(_)) => {
+            return fail("The client requested a non-integer protocol version.".to_owned());
+        }
+    };
+    if requested < minimum {
+        return fail(format!(
+            "The client requested version '{requested}', but the server does not support this version."
+        ));
+    }
+    let negotiate_version = requested.min(NEWEST_VERSION);
+    let issued = tokens.issue(negotiate_version);
+    Json(Negotiation {
+        negotiate_version,
+        connection_id: issued.connection_id,
+        connection_token: (negotiate_version > 0).then_some(issued.token),
+        available_transports: TRANSPORTS,
+    })
+    .into_response()
+}
+
+fn fail(error: String) -> Response {
+    Json(Failure { error }).into_response()
+}

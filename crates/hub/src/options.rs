@@ -1,0 +1,89 @@
+//! What an operator may choose about a hub, with defaults and their reasons.
+
+use std::time::Duration;
+
+use crate::origins::AllowedOrigins;
+
+/// The settings of one hub endpoint.
+///
+/// Names and defaults are those of ASP.NET Core's `HubOptions` and `HttpConnectionDispatcherOptions` where
+/// those exist. Set what differs:
+///
+/// ```
+/// use std::time::Duration;
+/// use hubcast::HubOptions;
+///
+/// let options = HubOptions {
+///     enable_detailed_errors: true,
+///     keep_alive_interval: Duration::from_secs(5),
+///     ..HubOptions::default()
+/// };
+/// ```
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// The name of the hub on a backplane: the prefix of all its channels. `None` takes the name of the Rust
+    /// type, without its path.
+    ///
+    /// To share a Redis with ASP.NET Core servers it must be the full name of the hub's class there,
+    /// namespace included (`MyApp.Hubs.ChatHub`); a class in the global namespace is just `ChatHub`.
+    pub hub_name: Option<String>,
+    /// How long a new connection may take to send a whole handshake request. Default: 15 s, long enough for a
+    /// phone that has just woken up and short enough that silent sockets do not pile up.
+    pub handshake_timeout: Duration,
+    /// How often a ping is sent to every client. Default: 15 s, half of the 30 s after which the stock clients
+    /// give up on a silent server. Looked at once a second.
+    pub keep_alive_interval: Duration,
+    /// How long a client may stay silent before the connection is closed. Default: 30 s, twice the interval at
+    /// which the stock clients ping. Counts only from a client's first ping on, because a client that never
+    /// pings never promised to. Looked at once a second.
+    pub client_timeout_interval: Duration,
+    /// The most bytes that one message of a client may have, its framing included. Default: 32 768, which
+    /// bounds what a stranger can make the server hold. `None` is no limit.
+    pub maximum_receive_message_size: Option<usize>,
+    /// Whether the texts of all errors are sent to clients. Default: no, because they may tell a stranger about
+    /// the inside of the server. Texts of [`HubError::new`](crate::HubError::new) are always sent.
+    pub enable_detailed_errors: bool,
+    /// The most bytes of a client's messages that wait for the hub, unread or unstarted, before the server stops
+    /// reading from that client. Default: 65 536 (`ApplicationMaxBufferSize`).
+    pub application_max_buffer_size: usize,
+    /// The most bytes that wait to be written to one client. Default: 4 194 304.
+    ///
+    /// A sender never waits for a stranger, so a client that reads more slowly than a room talks is closed when
+    /// this is full (`CloseReason::TooSlow`). ASP.NET Core makes the sender wait instead, at 65 536 bytes. The
+    /// bytes of a broadcast are shared among all who have not read it, so ten slow members cost little more
+    /// than one. Four mebibytes let an ordinary client sleep through a burst of a few seconds.
+    pub transport_max_buffer_size: usize,
+    /// How long a client may take nothing at all of what waits for it. Default: 10 s. Looked at once a second.
+    pub transport_send_timeout: Duration,
+    /// How long the server waits for the peer's half of the WebSocket close handshake. Default: 5 s.
+    pub close_timeout: Duration,
+    /// How long the answer to a negotiation can be used. Default: 15 s (`DisconnectTimeout`), since clients
+    /// connect at once.
+    ///
+    /// With several servers their clocks must agree to within a small part of it.
+    pub negotiation_lifetime: Duration,
+    /// The lowest version of negotiation that is served. Default: 0, so that every client is.
+    pub minimum_protocol_version: i32,
+    /// Whose web pages may talk to this hub. Default: pages of this very host.
+    pub allowed_origins: AllowedOrigins,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            hub_name: None,
+            handshake_timeout: Duration::from_secs(15),
+            keep_alive_interval: Duration::from_secs(15),
+            client_timeout_interval: Duration::from_secs(30),
+            maximum_receive_message_size: Some(32 * 1024),
+            enable_detailed_errors: false,
+            application_max_buffer_size: 64 * 1024,
+            transport_max_buffer_size: 4 * 1024 * 1024,
+            transport_send_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            negotiation_lifetime: Duration::from_secs(15),
+            minimum_protocol_version: 0,
+            allowed_origins: AllowedOrigins::default(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What waits to be written to one client.
+//!
+//! Anybody may push; one transport writes. The queue is bounded in bytes: what does not fit is refused, and
+//! the connection is then closed for being too slow. Nobody ever waits to push.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::time::{Duration, Instant};
+
+use crate::frame::Frame;
+
+/// How many frames leave in one system call. Linux takes 1,024 at most; beyond a few dozen the copy into the
+/// socket costs more than the call.
+const FRAMES_PER_WRITE: usize = 64;
+
+/// Where an outbox is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Takes messages.
+    Open,
+    /// Was full and takes no more, but waits for the goodbye that [`Outbox::finish`] brings.
+    Overflowed,
+    /// Takes no more; what waits is still written.
+    Finishing,
+    /// Nothing more is written.
+    Dead,
+}
+
+/// The queue did not have room for a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: VecDeque<Frame>,
+    /// The bytes of all queued frames, including what has been written of the first.
+    bytes: usize,
+    /// How much of the first frame has been written.
+    written: usize,
+    phase: Phase,
+    /// The writer, when it has nothing to do.
+    idle_writer: Option<Waker>,
+    /// Since when nothing of what waits has been taken.
+    waiting_since: Instant,
+    /// Somebody who waits until little is left, and how little.
+    calm_waiter: Option<(Waker, usize)>,
+}
+
+impl Outbox {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                bytes: 0,
+                written: 0,
+                phase: Phase::Open,
+                idle_writer: None,
+                waiting_since: Instant::now(),
+                calm_waiter: None,
+            }),
+            limit,
+        }
+    }
+
+    /// The state is consistent between any two statements, so a panic elsewhere does not spoil it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a message. Does nothing once the outbox takes no more.
+    ///
+    /// When it does not fit, everything that waits is dropped but for a frame that has been begun, so that the
+    /// memory is free at once and the stream of frames stays whole for a goodbye.
+    pub(crate) fn push(&self, frame: Frame) -> Result<(), Full> {
+        let mut state = self.state();
+        if state.phase != Phase::Open {
+            return Ok(());
+        }
+        // A single message may be larger than the limit; it is refused only behind others.
+        if state.bytes > 0 && state.bytes + frame.len() > self.limit {
+            let keep = usize::from(state.written > 0);
+            state.queue.truncate(keep);
+            state.bytes = state.queue.front().map_or(0, Frame::len);
+            state.phase = Phase::Overflowed;
+            return Err(Full);
+        }
+        let waker = state.append(frame);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Appends a last message, if there is one, and takes no more. Works on a full outbox, too.
+    pub(crate) fn finish(&self, last: Option<Frame>) {
+        let mut state = self.state();
+        if state.phase == Phase::Dead {
+            return;
+        }
+        state.phase = Phase::Finishing;
+        let waker = match last {
+            Some(frame) => state.append(frame),
+            None => state.idle_writer.take(),
+        };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Drops everything: there is nobody to write to any more.
+    pub(crate) fn kill(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Dead;
+        state.queue = VecDeque::new();
+        state.bytes = 0;
+        state.written = 0;
+        if let Some(waker) = state.idle_writer.take() {
+            drop(state);
+            waker.wake();
+        }
+    }
+
+    /// Waits until at most `bytes` are left to be written, or the outbox takes no more. Only one task may wait.
+    pub(crate) async fn calm(&self, bytes: usize) {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if state.bytes <= bytes || state.phase != Phase::Open {
+                state.calm_waiter = None;
+                return Poll::Ready(());
+            }
+            state.calm_waiter = Some((context.waker().clone(), bytes));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// How many bytes wait to be written.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    /// For how long nothing has been taken of what waits; `None` if nothing waits.
+    pub(crate) fn stalled_for(&self) -> Option<Duration> {
+        let state = self.state();
+        (!state.queue.is_empty()).then(|| state.waiting_since.elapsed())
+    }
+
+    /// Writes what waits, many frames a call, until the socket takes no more or nothing is left.
+    ///
+    /// Ready only at the end: when all has been written after [`finish`](Self::finish), or when the socket failed.
+    pub(crate) fn poll_write_to<W: AsyncWrite + Unpin>(
+        &self,
+        context: &mut Context<'_>,
+        socket: &mut W,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        loop {
+            if state.queue.is_empty() {
+                if matches!(state.phase, Phase::Finishing | Phase::Dead) {
+                    return Poll::Ready(Ok(()));
+                }
+                match &mut state.idle_writer {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
+                return Poll::Pending;
+            }
+            let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
+            let mut used = 0;
+            let mut skip = state.written;
+            for (slice, frame) in slices.iter_mut().zip(&state.queue) {
+                *slice = IoSlice::new(frame.websocket().get(skip..).unwrap_or_default());
+                skip = 0;
+                used += 1;
+            }
+            let slices = slices.get(..used).unwrap_or_default();
+            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(context, slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if let Some(waker) = state.advance(written) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Takes whatever waits, for tests that read a connection without a socket.
+    #[cfg(test)]
+    pub(crate) fn take_all(&self) -> (Vec<Frame>, bool) {
+        let mut state = self.state();
+        state.bytes = 0;
+        state.written = 0;
+        let frames = std::mem::take(&mut state.queue).into();
+        (frames, state.phase == Phase::Finishing)
+    }
+}
+
+impl State {
+    /// Returns the writer to wake, after the lock is gone.
+    fn append(&mut self, frame: Frame) -> Option<Waker> {
+        if self.queue.is_empty() {
+            self.waiting_since = Instant::now();
+        }
+        self.bytes += frame.len();
+        self.queue.push_back(frame);
+        self.idle_writer.take()
+    }
+
+    /// Returns whoever waits for calm to be woken; that only needs this lock again, so it may happen under it.
+    fn advance(&mut self, written: usize) -> Option<Waker> {
+        self.waiting_since = Instant::now();
+        self.written += written;
+        while let Some(first) = self.queue.front().map(Frame::len)
+            && self.written >= first
+        {
+            self.written -= first;
+            self.bytes -= first;
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > FRAMES_PER_WRITE {
+            // A burst should not leave its queue behind on a connection that is quiet again.
+            self.queue = VecDeque::new();
+        }
+        let (_, enough) = self.calm_waiter.as_ref()?;
+        if self.bytes > *enough {
+            return None;
+        }
+        self.calm_waiter.take().map(|(waker, _)| waker)
+    }
+}

@@ -1,0 +1,139 @@
+//! The bytes of one client on their way from its transport to the hub: a bounded pipe in memory.
+
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+
+use crate::close_reason::CloseReason;
+
+/// One writer (the transport), one reader (the handler). Holds no memory while it is empty.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    state: Mutex<State>,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buffer: BytesMut,
+    end: Option<CloseReason>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Pipe {
+    /// A pipe that holds at most `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            capacity: capacity.max(1),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves as much of `bytes` into the pipe as it takes; ready when nothing is left of them.
+    pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &mut BytesMut) -> Poll<()> {
+        if bytes.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut state = self.state();
+        if state.end.is_some() {
+            bytes.clear();
+            return Poll::Ready(());
+        }
+        let room = self.capacity.saturating_sub(state.buffer.len());
+        let piece = bytes.split_to(room.min(bytes.len()));
+        state.buffer.unsplit(piece);
+        let reader = state.reader.take();
+        let outcome = if bytes.is_empty() {
+            Poll::Ready(())
+        } else {
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        };
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        outcome
+    }
+
+    /// Says that nothing more will come, and why. The first reason counts.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let mut state = self.state();
+        state.end.get_or_insert(reason);
+        let wakers = [state.reader.take(), state.writer.take()];
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Takes everything that has arrived; `Err` when nothing has and nothing more will.
+    pub(crate) async fn read(&self) -> Result<BytesMut, CloseReason> {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if !state.buffer.is_empty() {
+                let bytes = std::mem::take(&mut state.buffer);
+                let writer = state.writer.take();
+                drop(state);
+                if let Some(writer) = writer {
+                    writer.wake();
+                }
+                return Poll::Ready(Ok(bytes));
+            }
+            if let Some(reason) = &state.end {
+                return Poll::Ready(Err(reason.clone()));
+            }
+            match &mut state.reader {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    async fn write(pipe: &Pipe, text: &str) {
+        let mut bytes = BytesMut::from(text);
+        poll_fn(|context| pipe.poll_write(context, &mut bytes)).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_makes_the_writer_wait_for_the_reader() {
+        let pipe = Arc::new(Pipe::new(4));
+        let writer = tokio::spawn({
+            let pipe = Arc::clone(&pipe);
+            async move { write(&pipe, "123456789").await }
+        });
+        let mut seen = BytesMut::new();
+        while seen.len() < 9 {
+            let piece = pipe.read().await.unwrap();
+            assert!(piece.len() <= 4, "{piece:?}");
+            seen.unsplit(piece);
+        }
+        assert_eq!(seen, "123456789");
+        writer.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_arrived_before_the_end_is_read_before_it() {
+        let pipe = Pipe::new(100);
+        write(&pipe, "last words").await;
+        pipe.end(CloseReason::ClientLeft);
+        pipe.end(CloseReason::ConnectionLost);
+        assert_eq!(pipe.read().await.unwrap(), "last words");
+        assert_eq!(pipe.read().await, Err(CloseReason::ClientLeft));
+        write(&pipe, "too late").await;
+        assert_eq!(pipe.read().await, Err(CloseReason::ClientLeft));
+    }
+}

@@ -1,0 +1,88 @@
+//! From an HTTP request to a socket that speaks WebSocket (RFC 6455, section 4.2).
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// A request that asks for a WebSocket, in every point that the RFC demands.
+pub(crate) struct UpgradeRequest {
+    on_upgrade: OnUpgrade,
+    accept_key: HeaderValue,
+}
+
+/// A socket that has been upgraded, and what the client sent right behind its request.
+pub(crate) enum UpgradedSocket {
+    /// The plain case, without the layers that carried the request.
+    Tcp(TcpStream, Vec<u8>),
+    /// TLS, or whatever else the application serves on.
+    Other(TokioIo<Upgraded>),
+}
+
+impl UpgradeRequest {
+    /// `None` if the request is not one for a WebSocket; it is then an ordinary request, as in ASP.NET Core.
+    pub(crate) fn from_request(request: &mut Request) -> Option<Self> {
+        let headers = request.headers();
+        if request.method() != Method::GET
+            || !has_token(headers, header::CONNECTION, "upgrade")
+            || !has_token(headers, header::UPGRADE, "websocket")
+            || headers.get(header::SEC_WEBSOCKET_VERSION)? != "13"
+        {
+            return None;
+        }
+        let key = headers.get(header::SEC_WEBSOCKET_KEY)?.as_bytes();
+        if STANDARD.decode(key).ok()?.len() != 16 {
+            return None;
+        }
+        let accept_key = HeaderValue::try_from(derive_accept_key(key)).ok()?;
+        let on_upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
+        Some(Self {
+            on_upgrade,
+            accept_key,
+        })
+    }
+
+    /// The answer to the client, and the socket once that has been sent.
+    pub(crate) fn accept(
+        self,
+    ) -> (
+        Response,
+        impl Future<Output = Result<UpgradedSocket, hyper::Error>> + Send,
+    ) {
+        let response = (
+            StatusCode::SWITCHING_PROTOCOLS,
+            [
+                (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+                (header::UPGRADE, HeaderValue::from_static("websocket")),
+                (header::SEC_WEBSOCKET_ACCEPT, self.accept_key),
+            ],
+        )
+            .into_response();
+        let socket = async move { Ok(unwrap(self.on_upgrade.await?)) };
+        (response, socket)
+    }
+}
+
+/// Takes off the layers that carried the request, where they are the usual ones.
+fn unwrap(upgraded: Upgraded) -> UpgradedSocket {
+    use hyper_util::server::conn::auto::upgrade::downcast;
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => UpgradedSocket::Tcp(parts.io.into_inner(), parts.read_buf.to_vec()),
+        Err(upgraded) => UpgradedSocket::Other(TokioIo::new(upgraded)),
+    }
+}
+
+/// Whether a header that is a list of words has this one, in any case.
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|word| word.trim().eq_ignore_ascii_case(token))
+}

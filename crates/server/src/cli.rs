@@ -1,0 +1,159 @@
+//! The command line. Every flag is an environment variable, too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hubcast::AllowedOrigins;
+
+/// A real-time server that SignalR clients talk to: one program with a chat page and its hub.
+///
+/// Without a command it serves. Alone it needs nothing else; several servers that are given one Redis are one
+/// server to their clients, behind any balancer, without sticky sessions.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hubcast",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  hubcast                                          the chat, on http://127.0.0.1:8080
+  hubcast serve --listen 0.0.0.0:80                open to other machines
+  hubcast serve --redis redis://10.0.0.5           one of several servers
+  hubcast serve --allow-origin https://example.com for a page that lives elsewhere
+
+Signals: SIGTERM and SIGINT end the server in good order within five seconds; its clients are told to reconnect."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the chat page and its hub; the default.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port to accept connections on; port 0 takes any free one, and the line on standard output says
+    /// which.
+    #[arg(
+        long,
+        env = "HUBCAST_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// The Redis that joins several servers into one, such as redis://user:password@host:6379. Needs Redis 6 or
+    /// newer. Without it the server is alone. While Redis is away, clients of this server still reach each other.
+    #[arg(
+        long,
+        env = "HUBCAST_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) redis: Option<String>,
+
+    /// Put before the name of every Redis channel, without a separator; for several applications on one Redis.
+    /// The channelPrefix of StackExchange.Redis.
+    #[arg(
+        long,
+        env = "HUBCAST_REDIS_PREFIX",
+        default_value = "",
+        value_name = "PREFIX"
+    )]
+    pub(crate) redis_prefix: String,
+
+    /// The name of the chat hub on Redis. To share it with ASP.NET Core servers: the full name of the hub's class
+    /// there, such as MyApp.Hubs.ChatHub.
+    #[arg(
+        long,
+        env = "HUBCAST_HUB_NAME",
+        default_value = "ChatHub",
+        value_name = "NAME"
+    )]
+    pub(crate) hub_name: String,
+
+    /// A folder with the page to serve at /. By default the folder `web` here, if it has an index.html, and
+    /// otherwise the page that is built in.
+    #[arg(long, env = "HUBCAST_WEB", value_name = "DIR")]
+    pub(crate) web: Option<PathBuf>,
+
+    /// An origin whose pages may talk to the hub, such as https://example.com; * is every origin. Pages from this
+    /// server itself always may. Give it several times, or separate several by commas in the variable.
+    #[arg(
+        long = "allow-origin",
+        env = "HUBCAST_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    pub(crate) allow_origins: Vec<String>,
+
+    /// How log lines on standard error look.
+    #[arg(long, env = "HUBCAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, for all or by part, such as info,hubcast=debug.
+    #[arg(
+        long,
+        env = "HUBCAST_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    AllowedOrigins::list([text])
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_what_happens_without_a_command() {
+        let cli = Cli::parse_from(["hubcast", "--listen", "127.0.0.1:0"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.listen.port(), 0);
+        let cli = Cli::parse_from([
+            "hubcast",
+            "serve",
+            "--allow-origin",
+            "https://a",
+            "--allow-origin",
+            "*",
+        ]);
+        let Some(Command::Serve(serve)) = cli.command else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(serve.allow_origins, ["https://a", "*"]);
+    }
+
+    #[test]
+    fn an_origin_with_a_path_is_refused() {
+        assert!(Cli::try_parse_from(["hubcast", "--allow-origin", "https://a/b"]).is_err());
+    }
+}
