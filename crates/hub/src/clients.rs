@@ -54,12 +54,14 @@ impl<'a> Clients<'a> {
         self.recipients(Chosen::Groups(vec![name]))
     }
 
-    /// The members of several groups. Who is in two of them gets the message twice, as in ASP.NET Core.
+    /// The members of several groups; empty names are skipped. Who is in two of them gets the message twice, as in
+    /// ASP.NET Core.
     pub fn groups<I>(&self, names: I) -> Recipients<'a>
     where
         I: IntoIterator<Item = &'a str>,
     {
-        self.recipients(Chosen::Groups(names.into_iter().collect()))
+        let names = names.into_iter().filter(|name| !name.is_empty());
+        self.recipients(Chosen::Groups(names.collect()))
     }
 }
 
@@ -166,7 +168,7 @@ impl<'a> Recipients<'a> {
                 }
             }
             Chosen::Groups(names) => {
-                for name in names.iter().filter(|name| !name.is_empty()) {
+                for name in names {
                     self.to(To::Group(name), frame.clone()).await;
                 }
             }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
 use rust_embed::{Embed, EmbeddedFile};
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -61,10 +61,10 @@ impl Source {
     pub(crate) fn routes(&self) -> Router {
         let router = match self {
             Self::Folder(folder) => Router::new()
-                .nest_service("/lib", ServeDir::new(folder.join(CLIENT)))
+                .nest_service("/lib", files(&folder.join(CLIENT)))
                 // What npm installs is no part of the page.
                 .route("/node_modules/{*path}", any(StatusCode::NOT_FOUND))
-                .fallback_service(ServeDir::new(folder)),
+                .fallback_service(files(folder)),
             Self::BuiltIn => Router::new().fallback(built_in),
         };
         let set = |name: HeaderName, value: &'static str| {
@@ -79,9 +79,16 @@ impl Source {
     }
 }
 
+/// Whatever is not there is not found, with every method.
+fn files(folder: &Path) -> ServeDir<MethodRouter> {
+    ServeDir::new(folder)
+        .call_fallback_on_method_not_allowed(true)
+        .fallback(any(StatusCode::NOT_FOUND))
+}
+
 async fn built_in(request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return StatusCode::NOT_FOUND.into_response();
     }
     let path = match request.uri().path().trim_start_matches('/') {
         "" => "index.html",

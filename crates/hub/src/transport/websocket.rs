@@ -196,6 +196,9 @@ impl Engine {
                 Ok(Message::Text(text)) => out.extend_from_slice(text.as_bytes()),
                 Ok(Message::Binary(bytes)) => out.extend_from_slice(&bytes),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(Some(close))) if !close.code.is_allowed() => {
+                    self.end = Some(CloseReason::WebSocketError(1002));
+                }
                 // The answer is ours to give once everything before it has been written, so the engine is not
                 // asked to go on.
                 Ok(Message::Close(_)) => self.end = Some(CloseReason::ClientLeft),

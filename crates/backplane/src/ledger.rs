@@ -1,0 +1,322 @@
+//! What is wanted from Redis, what waits to be sent to it, and what has been sent and not come back.
+//!
+//! No I/O: the link takes batches from here and reports what became of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use hubcast::{BackplaneStatus, Receiver};
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+
+/// The most kibibytes of publications that wait for Redis at once; who comes later waits for room. 64 MiB.
+const ROOM: usize = 64 * 1024;
+
+/// How many publications are sent as one pipeline.
+const BATCH: usize = 1024;
+
+pub(crate) struct Ledger {
+    state: Mutex<State>,
+    receiver: OnceLock<Arc<dyn Receiver>>,
+    /// Told when there is something to send.
+    pub(crate) work: Notify,
+    room: Semaphore,
+    status: watch::Sender<BackplaneStatus>,
+}
+
+#[derive(Default)]
+struct State {
+    link: Link,
+    /// Counts links, so that what an old one still says can be told from what the present one says.
+    epoch: u64,
+    wanted: HashMap<Arc<str>, Subscription>,
+    /// Channels to subscribe to, if they are wanted when their turn comes, and to unsubscribe from, if not.
+    changed: Vec<Arc<str>>,
+    outgoing: VecDeque<Publication>,
+    /// Publications of ours that will come back, in the order in which they will.
+    echoes: VecDeque<Echo>,
+    /// The number of the batch that is being gathered.
+    batch: u64,
+}
+
+#[derive(Default)]
+enum Link {
+    #[default]
+    Down,
+    /// Connected, and subscribing to everything that is wanted.
+    Joining,
+    Up(MultiplexedConnection),
+}
+
+#[derive(Default)]
+struct Subscription {
+    confirmed: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// A message on its way to Redis.
+pub(crate) struct Publication {
+    pub(crate) channel: Arc<str>,
+    pub(crate) payload: Bytes,
+    /// Dropped when Redis has answered, or is given up on.
+    done: oneshot::Sender<()>,
+}
+
+struct Echo {
+    channel: Arc<str>,
+    payload: Bytes,
+    /// Which batch it leaves with.
+    batch: u64,
+}
+
+/// What is to be sent next, in this order.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) number: u64,
+    pub(crate) subscribe: Vec<Arc<str>>,
+    pub(crate) publish: Vec<Publication>,
+    pub(crate) unsubscribe: Vec<Arc<str>>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        formatter
+            .debug_struct("Ledger")
+            .field("status", &*self.status.borrow())
+            .field("wanted", &state.wanted.len())
+            .field("outgoing", &state.outgoing.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            receiver: OnceLock::new(),
+            work: Notify::new(),
+            room: Semaphore::new(ROOM),
+            status: watch::Sender::new(BackplaneStatus::Connecting),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<BackplaneStatus> {
+        self.status.subscribe()
+    }
+
+    /// The connection, while Redis is there.
+    pub(crate) fn connection(&self) -> Option<MultiplexedConnection> {
+        match &self.state().link {
+            Link::Up(connection) => Some(connection.clone()),
+            Link::Down | Link::Joining => None,
+        }
+    }
+
+    pub(crate) fn set_receiver(&self, receiver: Arc<dyn Receiver>) {
+        // Set once, by the one link there is.
+        let _ = self.receiver.set(receiver);
+    }
+
+    fn deliver(&self, channel: &str, payload: Bytes) {
+        if let Some(receiver) = self.receiver.get() {
+            receiver.receive(channel, payload);
+        }
+    }
+
+    /// Sends a message; done when Redis has it, or when it has been delivered here because Redis is away.
+    pub(crate) async fn publish(&self, channel: Arc<str>, payload: Bytes) {
+        let kibibytes = u32::try_from(payload.len() / 1024 + 1).unwrap_or(u32::MAX);
+        // The semaphore is never closed; a payload larger than all of the room does not wait.
+        let _room = self.room.acquire_many(kibibytes.min(1024)).await;
+        let done = {
+            let mut state = self.state();
+            let returns = state.wanted.contains_key(&channel);
+            if let Link::Up(_) = state.link {
+                let (done, finished) = oneshot::channel();
+                if returns {
+                    let batch = state.batch;
+                    state.echoes.push_back(Echo {
+                        channel: Arc::clone(&channel),
+                        payload: payload.clone(),
+                        batch,
+                    });
+                }
+                state.outgoing.push_back(Publication {
+                    channel,
+                    payload,
+                    done,
+                });
+                finished
+            } else {
+                drop(state);
+                count_local_only(1);
+                if returns {
+                    self.deliver(&channel, payload);
+                }
+                return;
+            }
+        };
+        self.work.notify_one();
+        let _ = done.await;
+    }
+
+    /// Wants a channel. What comes back is told when the subscription is in effect; `None` if it is, or if it will be
+    /// before Redis counts as back.
+    pub(crate) fn subscribe(&self, channel: &str) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        let connected = !matches!(state.link, Link::Down);
+        let channel: Arc<str> = match state.wanted.get_key_value(channel) {
+            Some((channel, _)) => Arc::clone(channel),
+            None => channel.into(),
+        };
+        let subscription = state.wanted.entry(Arc::clone(&channel)).or_default();
+        if subscription.confirmed || !connected {
+            return None;
+        }
+        let (confirm, confirmed) = oneshot::channel();
+        let is_new = subscription.waiting.is_empty();
+        subscription.waiting.push(confirm);
+        if is_new {
+            state.changed.push(channel);
+            drop(state);
+            self.work.notify_one();
+        }
+        Some(confirmed)
+    }
+
+    /// Wants a channel no longer.
+    pub(crate) fn unsubscribe(&self, channel: &str) {
+        let mut state = self.state();
+        let Some((channel, _)) = state.wanted.remove_entry(channel) else {
+            return;
+        };
+        if !matches!(state.link, Link::Down) {
+            state.changed.push(channel);
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
+    /// A connection has been made: begins a new epoch, in which everything wanted is subscribed to first.
+    pub(crate) fn joining(&self) -> u64 {
+        let mut state = self.state();
+        state.link = Link::Joining;
+        state.epoch += 1;
+        state.changed = state.wanted.keys().map(Arc::clone).collect();
+        state.epoch
+    }
+
+    /// Everything that was wanted is subscribed to: Redis is back.
+    pub(crate) fn up(&self, connection: MultiplexedConnection) {
+        self.state().link = Link::Up(connection);
+        self.status.send_replace(BackplaneStatus::Connected);
+    }
+
+    /// Redis is gone. What would have come back from it is delivered here, and so is everything from now on.
+    pub(crate) fn down(&self, reason: String) {
+        let (echoes, outgoing) = {
+            let mut state = self.state();
+            state.link = Link::Down;
+            state.epoch += 1;
+            state.changed = Vec::new();
+            for subscription in state.wanted.values_mut() {
+                *subscription = Subscription::default();
+            }
+            (
+                std::mem::take(&mut state.echoes),
+                std::mem::take(&mut state.outgoing),
+            )
+        };
+        self.status
+            .send_replace(BackplaneStatus::Disconnected { reason });
+        count_local_only(outgoing.len().max(echoes.len()));
+        for echo in echoes {
+            self.deliver(&echo.channel, echo.payload);
+        }
+        // Only now: whoever waits for a publication finds it delivered.
+        drop(outgoing);
+    }
+
+    /// Takes what is to be sent; `None` if there is nothing.
+    pub(crate) fn take_batch(&self) -> Option<Batch> {
+        let mut state = self.state();
+        if state.changed.is_empty() && state.outgoing.is_empty() {
+            return None;
+        }
+        let State {
+            changed, wanted, ..
+        } = &mut *state;
+        let (subscribe, unsubscribe) = std::mem::take(changed)
+            .into_iter()
+            .partition(|channel| wanted.contains_key(channel));
+        let count = state.outgoing.len().min(BATCH);
+        let publish = state.outgoing.drain(..count).collect();
+        let number = state.batch;
+        if state.outgoing.is_empty() {
+            state.batch += 1;
+        }
+        Some(Batch {
+            number,
+            subscribe,
+            publish,
+            unsubscribe,
+        })
+    }
+
+    /// Redis has confirmed subscriptions.
+    pub(crate) fn confirm(&self, channels: &[Arc<str>]) {
+        let mut waiting = Vec::new();
+        {
+            let mut state = self.state();
+            for channel in channels {
+                if let Some(subscription) = state.wanted.get_mut(channel) {
+                    subscription.confirmed = true;
+                    waiting.append(&mut subscription.waiting);
+                }
+            }
+        }
+        for confirm in waiting {
+            let _ = confirm.send(());
+        }
+    }
+
+    /// Redis has answered a whole batch. Of earlier ones nothing can come back any more: what it sends, it sends in
+    /// order.
+    pub(crate) fn answered(&self, batch: Batch) {
+        let mut state = self.state();
+        let before = state.echoes.len();
+        state.echoes.retain(|echo| echo.batch >= batch.number);
+        let lost = before - state.echoes.len();
+        drop(state);
+        if lost > 0 {
+            tracing::warn!(lost, "Redis did not send back what it was sent");
+        }
+        drop(batch);
+    }
+
+    /// The link of an epoch brought a message.
+    pub(crate) fn arrived(&self, epoch: u64, channel: &str, payload: Bytes) {
+        {
+            let mut state = self.state();
+            if state.epoch != epoch {
+                return;
+            }
+            let first = state.echoes.front();
+            if first.is_some_and(|echo| *echo.channel == *channel && echo.payload == payload) {
+                state.echoes.pop_front();
+            }
+        }
+        self.deliver(channel, payload);
+    }
+}
+
+fn count_local_only(publications: usize) {
+    metrics::counter!("hubcast_backplane_local_only_total").increment(publications as u64);
+}
