@@ -60,8 +60,8 @@ struct Subscription {
 pub(crate) struct Publication {
     pub(crate) channel: Arc<str>,
     pub(crate) payload: Bytes,
-    /// Dropped when Redis has answered, or is given up on.
-    done: oneshot::Sender<()>,
+    /// Whoever waits for the publication; told by being dropped, when Redis has answered or is given up on.
+    _done: oneshot::Sender<()>,
 }
 
 struct Echo {
@@ -151,7 +151,7 @@ impl Ledger {
                 state.outgoing.push_back(Publication {
                     channel,
                     payload,
-                    done,
+                    _done: done,
                 });
                 finished
             } else {

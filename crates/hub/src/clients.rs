@@ -23,7 +23,7 @@ impl<'a> Clients<'a> {
         Self { lifetime }
     }
 
-    fn recipients(&self, chosen: Chosen<'a>) -> Recipients<'a> {
+    fn recipients(self, chosen: Chosen<'a>) -> Recipients<'a> {
         Recipients {
             lifetime: self.lifetime,
             chosen,

@@ -111,12 +111,11 @@ impl<H: Hub> Dispatcher<H> {
         let Some(mut running) = self.bind(invocation, &call, Kind::Plain) else {
             return;
         };
-        match running.as_mut().now_or_never() {
-            Some(answer) => self.answer(answer),
-            None => {
-                self.running = Some(running);
-                self.running_call = Some(call);
-            }
+        if let Some(answer) = running.as_mut().now_or_never() {
+            self.answer(answer);
+        } else {
+            self.running = Some(running);
+            self.running_call = Some(call);
         }
     }
 

@@ -6,33 +6,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Method};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backplane::{Backplane, BackplaneStatus};
-use crate::connection::Connection;
 use crate::context::HubContext;
 use crate::frame::Frame;
 use crate::handler::Served;
 use crate::hub::Hub;
 use crate::lifetime::Lifetime;
-use crate::negotiate::negotiate;
 use crate::options::HubOptions;
-use crate::pipe::Pipe;
-use crate::tokens::{Ticket, Tokens};
-use crate::transport::upgrade::{UpgradeRequest, UpgradedSocket};
-use crate::transport::websocket;
+use crate::requests::serve;
+use crate::tokens::Tokens;
 
 /// How often time-outs and pings are looked at: once a second, as in ASP.NET Core.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How often the servers make sure that they still share one key.
-const KEY_CHECK: Duration = Duration::from_secs(60);
+const KEY_CHECK: Duration = Duration::from_mins(1);
 
 /// A hub, ready to be mounted in an axum application.
 ///
@@ -65,13 +59,13 @@ impl<H: Hub> fmt::Debug for HubEndpoint<H> {
 }
 
 /// An endpoint that has started.
-struct Mounted<H: Hub> {
-    served: Served<H>,
-    tokens: Arc<Tokens>,
-    hub_name: String,
-    draining: AtomicBool,
+pub(crate) struct Mounted<H: Hub> {
+    pub(crate) served: Served<H>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) hub_name: String,
+    pub(crate) draining: AtomicBool,
     /// How many sockets are open, those without a handshake included.
-    sockets: watch::Sender<usize>,
+    pub(crate) sockets: watch::Sender<usize>,
     /// Whether the other servers have been asked for the shared key, or cannot be.
     settled: watch::Sender<bool>,
 }
@@ -159,8 +153,7 @@ impl<H: Hub> HubEndpoint<H> {
         mounted.served.lifetime.shut_down();
         let mut sockets = mounted.sockets.subscribe();
         let _ = timeout(grace, sockets.wait_for(|open| *open == 0)).await;
-        let open = *sockets.borrow();
-        open
+        *mounted.sockets.borrow()
     }
 
     fn mounted(&self) -> &Arc<Mounted<H>> {
@@ -200,7 +193,7 @@ fn type_name<H>() -> String {
 }
 
 /// Looks after all connections once a second, for as long as there is anything to look after.
-async fn beat(lifetime: std::sync::Weak<Lifetime>) {
+pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>) {
     let ping = Frame::ping();
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -249,206 +242,5 @@ fn cors(options: &HubOptions) -> CorsLayer {
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .max_age(Duration::from_secs(600))
-}
-
-/// Answers every request below the hub's path.
-async fn serve<H: Hub>(State(mounted): State<Arc<Mounted<H>>>, request: Request) -> Response {
-    let options = &mounted.served.lifetime.options;
-    if !options.allowed_origins.admit(request.headers()) {
-        tracing::info!("a request of a page from an origin that is not allowed was refused");
-        return plain(StatusCode::FORBIDDEN, "This origin is not allowed.");
-    }
-    if mounted.draining.load(Ordering::SeqCst) {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The server is shutting down.",
-        );
-    }
-    // Paths are compared ignoring case, and may end in a slash; as in ASP.NET Core.
-    let path = request.uri().path();
-    let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() {
-        return mounted.connect(request).await;
-    }
-    if !path.eq_ignore_ascii_case("/negotiate") {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    if request.method() != Method::POST {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "");
-    }
-    let version = query(request.uri(), "negotiateVersion");
-    negotiate(
-        version.as_deref(),
-        options.minimum_protocol_version,
-        &mounted.tokens,
-    )
-}
-
-/// The value of a query parameter, whose name is compared ignoring case; values of a repeated one are joined by
-/// commas, as in ASP.NET Core.
-fn query(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
-    let values: Vec<_> = pairs
-        .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-        .collect();
-    (!values.is_empty()).then(|| values.join(","))
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain")], text).into_response()
-}
-
-/// What a connection token in a request leads to.
-enum Lookup {
-    /// No id was given.
-    Absent,
-    /// Not one of ours, or used up.
-    Unknown,
-    /// Can be connected with.
-    Fresh(Ticket),
-    /// Belongs to a connection that is on this server now.
-    Live,
-}
-
-impl<H: Hub> Mounted<H> {
-    fn look_up(&self, uri: &Uri) -> Lookup {
-        let Some(token) = query(uri, "id").filter(|id| !id.is_empty()) else {
-            return Lookup::Absent;
-        };
-        match self.tokens.read(&token) {
-            None => Lookup::Unknown,
-            Some(ticket) if self.served.lifetime.find(&ticket.connection_id).is_some() => {
-                Lookup::Live
-            }
-            Some(ticket) if self.tokens.is_fresh(&ticket) => Lookup::Fresh(ticket),
-            Some(_) => Lookup::Unknown,
-        }
-    }
-
-    /// Requests to the hub's own path: a WebSocket, or one of the requests that other transports are made of.
-    async fn connect(self: Arc<Self>, mut request: Request) -> Response {
-        let lookup = self.look_up(request.uri());
-        let accepts_events = accepts_event_stream(&request);
-        match *request.method() {
-            Method::GET if accepts_events => elsewhere(&lookup, "ServerSentEvents"),
-            Method::GET => match UpgradeRequest::from_request(&mut request) {
-                Some(upgrade) => self.open(upgrade, lookup).await,
-                None => elsewhere(&lookup, "LongPolling"),
-            },
-            Method::POST => match lookup {
-                Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-                Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-                Lookup::Fresh(_) | Lookup::Live => plain(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "POST requests are not allowed for WebSocket connections.",
-                ),
-            },
-            Method::DELETE => match lookup {
-                Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-                Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-                Lookup::Fresh(_) | Lookup::Live => plain(
-                    StatusCode::BAD_REQUEST,
-                    "Cannot terminate this connection using the DELETE endpoint.",
-                ),
-            },
-            _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
-        }
-    }
-
-    async fn open(self: Arc<Self>, upgrade: UpgradeRequest, lookup: Lookup) -> Response {
-        let id = match lookup {
-            // A client that skips negotiation: its id is its own secret, and nobody else has heard of it.
-            Lookup::Absent => self.tokens.issue(0).connection_id.into(),
-            Lookup::Unknown => return plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-            Lookup::Live => return plain(StatusCode::CONFLICT, ""),
-            Lookup::Fresh(ticket) => {
-                let backplane = self.served.lifetime.backplane();
-                if !self.tokens.redeem(&ticket, &self.hub_name, backplane).await {
-                    return plain(StatusCode::NOT_FOUND, "No Connection with that ID");
-                }
-                ticket.connection_id
-            }
-        };
-        let (response, socket) = upgrade.accept();
-        let counted = Counted::new(&self.sockets);
-        tokio::spawn(async move {
-            // A task of its own again for what lives long, so that it is no larger than it must be.
-            match socket.await {
-                Ok(UpgradedSocket::Tcp(socket, early)) => {
-                    tokio::spawn(self.run(socket, early, id, counted));
-                }
-                Ok(UpgradedSocket::Other(socket)) => {
-                    tokio::spawn(self.run(socket, Vec::new(), id, counted));
-                }
-                Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
-            }
-        });
-        response
-    }
-
-    async fn run<S>(self: Arc<Self>, socket: S, early: Vec<u8>, id: Arc<str>, counted: Counted)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
-        let began = Instant::now();
-        let options = &self.served.lifetime.options;
-        let connection = Arc::new(Connection::new(id, options));
-        let input = Pipe::new(options.application_max_buffer_size);
-        metrics::gauge!("hubcast_connections").increment(1);
-        // One task: what the transport reads, the handler runs.
-        futures_util::future::join(
-            websocket::run(socket, &early, &connection, &input, options),
-            self.served.handle(Arc::clone(&connection), &input),
-        )
-        .await;
-        metrics::gauge!("hubcast_connections").decrement(1);
-        metrics::histogram!("hubcast_connection_duration_seconds").record(began.elapsed());
-        drop(counted);
-    }
-}
-
-/// The answer to a request for a transport that this endpoint does not have.
-fn elsewhere(lookup: &Lookup, transport: &str) -> Response {
-    match lookup {
-        Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-        Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-        Lookup::Live => plain(
-            StatusCode::BAD_REQUEST,
-            "Cannot change transports mid-connection",
-        ),
-        Lookup::Fresh(_) => (
-            StatusCode::NOT_FOUND,
-            [(header::CONTENT_TYPE, "text/plain")],
-            format!("{transport} transport not supported by this end point type"),
-        )
-            .into_response(),
-    }
-}
-
-/// Exactly the media type, without parameters, among others or alone.
-fn accepts_event_stream(request: &Request) -> bool {
-    let accepted = request.headers().get_all(header::ACCEPT);
-    accepted
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|media_type| media_type.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
-/// A socket that is open.
-struct Counted(watch::Sender<usize>);
-
-impl Counted {
-    fn new(sockets: &watch::Sender<usize>) -> Self {
-        sockets.send_modify(|open| *open += 1);
-        Self(sockets.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
-    }
+        .max_age(Duration::from_mins(10))
 }

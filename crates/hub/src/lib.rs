@@ -61,8 +61,12 @@ mod origins;
 mod outbox;
 mod pipe;
 mod random;
+mod requests;
 mod tokens;
 mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use arguments::ClientArguments;
 pub use backplane::{Backplane, BackplaneStatus, LocalBackplane, Receiver};

@@ -197,16 +197,6 @@ impl Outbox {
             }
         }
     }
-
-    /// Takes whatever waits, for tests that read a connection without a socket.
-    #[cfg(test)]
-    pub(crate) fn take_all(&self) -> (Vec<Frame>, bool) {
-        let mut state = self.state();
-        state.bytes = 0;
-        state.written = 0;
-        let frames = std::mem::take(&mut state.queue).into();
-        (frames, state.phase == Phase::Finishing)
-    }
 }
 
 impl State {
@@ -240,5 +230,109 @@ impl State {
             return None;
         }
         self.calm_waiter.take().map(|(waker, _)| waker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::task::noop_waker;
+
+    fn frame(size: usize) -> Frame {
+        Frame::from_payload(&vec![b'x'; size])
+    }
+
+    /// A socket that takes so many bytes and then no more.
+    struct Socket(usize);
+
+    impl AsyncWrite for Socket {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(taken))
+            }
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn write(outbox: &Outbox, bytes: usize) -> Poll<io::Result<()>> {
+        let waker = noop_waker();
+        outbox.poll_write_to(&mut Context::from_waker(&waker), &mut Socket(bytes))
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_and_the_memory_is_free_at_once() {
+        let outbox = Outbox::new(1_000);
+        outbox.push(frame(400)).unwrap();
+        outbox.push(frame(400)).unwrap();
+        assert_eq!(outbox.push(frame(400)), Err(Full));
+        assert_eq!(outbox.bytes(), 0);
+        // The goodbye still goes out.
+        outbox.finish(Some(frame(10)));
+        assert_eq!(outbox.bytes(), 12);
+        assert!(write(&outbox, 1_000).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_has_been_begun_is_finished_before_the_goodbye() {
+        let outbox = Outbox::new(1_000);
+        outbox.push(frame(400)).unwrap();
+        assert!(write(&outbox, 100).is_pending());
+        outbox.push(frame(400)).unwrap();
+        assert_eq!(outbox.push(frame(400)), Err(Full));
+        assert_eq!(outbox.bytes(), 404, "the begun frame");
+        assert!(
+            write(&outbox, 1_000).is_pending(),
+            "the goodbye is yet to come"
+        );
+        outbox.finish(Some(frame(10)));
+        assert!(write(&outbox, 12).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_single_message_may_be_larger_than_the_limit() {
+        let outbox = Outbox::new(100);
+        outbox.push(frame(5_000)).unwrap();
+        assert_eq!(outbox.push(frame(1)), Err(Full));
+    }
+
+    #[tokio::test]
+    async fn many_frames_leave_in_pieces_of_any_size_and_in_order() {
+        let outbox = Outbox::new(1 << 20);
+        for number in 0..200u8 {
+            outbox.push(Frame::from_payload(&[number; 3])).unwrap();
+        }
+        let mut seen = Vec::new();
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(outbox.poll_write_to(&mut context, &mut seen).is_pending());
+        let expected: Vec<u8> = (0..200u8)
+            .flat_map(|number| [0x81, 3, number, number, number])
+            .collect();
+        assert_eq!(seen, expected);
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_stuck_counts_as_stalled() {
+        let outbox = Outbox::new(1_000);
+        assert_eq!(outbox.stalled_for(), None);
+        outbox.push(frame(100)).unwrap();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(outbox.stalled_for(), Some(Duration::from_secs(3)));
+        assert!(write(&outbox, 1).is_pending());
+        assert_eq!(outbox.stalled_for(), Some(Duration::ZERO));
     }
 }

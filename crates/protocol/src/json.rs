@@ -8,7 +8,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use crate::framing::RECORD_SEPARATOR;
-use crate::json_fields::{Fields, missing};
+use crate::json_fields::{Fields, Present, missing};
 use crate::{
     Arguments, CancelInvocation, Close, Completion, CompletionPayload, HubMessage, InvalidMessage,
     Invocation, StreamItem, Value,
@@ -56,7 +56,7 @@ pub fn parse(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
     let kind = kind.required("type")?.integer("type")?;
     let kind = i32::try_from(kind)
         .map_err(|_| InvalidMessage::new("Expected 'type' to be of type Number."))?;
-    headers.optional(|headers| headers.check_headers())?;
+    headers.optional(Present::check_headers)?;
     let invocation_id = invocation_id.optional(|id| id.string("invocationId"))?;
     let target = target.optional(|target| target.string("target"))?;
     let arguments = arguments.optional(|arguments| Arguments::new(arguments.raw()))?;

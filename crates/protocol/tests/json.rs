@@ -1,5 +1,12 @@
 //! The JSON hub protocol on bytes: what is read, what is refused, what is written.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a panic is the report of a test, and its table of cases is as long as it must be"
+)]
+
 use hubcast_protocol::json::{self, parse};
 use hubcast_protocol::{CompletionPayload, HubMessage};
 use proptest::prelude::*;

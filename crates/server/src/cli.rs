@@ -1,5 +1,10 @@
 //! The command line. Every flag is an environment variable, too.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "these comments are the text of --help, which is not Markdown"
+)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -60,7 +60,8 @@ pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
     }
     let json = found.ok_or(Malformed("no JSON among the encodings"))?;
     // Half a record, or two, would break the stream of every receiver.
-    if json.iter().position(|byte| *byte == RECORD_SEPARATOR) != json.len().checked_sub(1) {
+    let end = json.iter().position(|byte| *byte == RECORD_SEPARATOR);
+    if end.is_none_or(|end| end + 1 != json.len()) {
         return Err(Malformed("not one JSON record"));
     }
     Ok(Message { except, json })

@@ -34,6 +34,11 @@ impl GroupTable {
         Some((Arc::clone(name), Arc::clone(group)))
     }
 
+    #[cfg(test)]
+    pub(super) fn exists(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     /// Gives the group of that name, a new one if there is none that lives.
     fn find_or_create(&self, name: &str) -> (Arc<str>, Arc<Mutex<Group>>) {
         if let Some(found) = self.find(name) {

@@ -264,6 +264,12 @@ impl Lifetime {
         let _ = shutting_down.wait_for(|set| *set).await;
     }
 
+    /// Whether anybody here is in a group.
+    #[cfg(test)]
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.groups.exists(group)
+    }
+
     /// Takes what the backplane brings.
     fn receive(self: &Arc<Self>, channel: &str, payload: &Bytes) -> Result<(), Malformed> {
         let Some(remote) = &self.remote else {

@@ -82,7 +82,7 @@ where
     socket.shutdown().await?;
     poll_fn(|context| {
         loop {
-            match poll_read(context, &mut socket, |bytes| bytes.len())? {
+            match poll_read(context, &mut socket, <[u8]>::len)? {
                 Poll::Ready(0) => return Poll::Ready(Ok(())),
                 Poll::Ready(_) => {}
                 Poll::Pending => return Poll::Pending,

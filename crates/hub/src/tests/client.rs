@@ -1,0 +1,279 @@
+//! A client without a network, and a hub to talk to.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::backplane::Backplane;
+use crate::close_reason::CloseReason;
+use crate::connection::Connection;
+use crate::context::{CallerContext, HubContext};
+use crate::endpoint::beat;
+use crate::error::{HubError, HubResult};
+use crate::handler::Served;
+use crate::hub::Hub;
+use crate::lifetime::Lifetime;
+use crate::methods::Methods;
+use crate::options::HubOptions;
+use crate::pipe::Pipe;
+
+/// A hub with a method for each thing that can happen to one.
+pub(super) struct TestHub {
+    /// `Wait` returns when it gets one of these.
+    pub(super) permits: Arc<Semaphore>,
+    /// Is told what `Wait` and `Note` were called with.
+    pub(super) noted: mpsc::UnboundedSender<String>,
+}
+
+impl Hub for TestHub {
+    fn methods() -> Methods<Self> {
+        Methods::new()
+            .method("Add", Self::add)
+            .method("Wait", Self::wait)
+            .method("Note", Self::note)
+            .method("FailOpenly", Self::fail_openly)
+            .method("FailSecretly", Self::fail_secretly)
+            .method("Panic", Self::panic)
+            .method("Unencodable", Self::unencodable)
+            .method("Join", Self::join)
+            .method("JoinAnother", Self::join_another)
+            .method("Leave", Self::leave)
+            .method("Send", Self::send)
+    }
+}
+
+#[expect(clippy::unused_async, reason = "every hub method is async")]
+impl TestHub {
+    async fn add(&self, _: &CallerContext, a: i64, b: i64) -> HubResult<i64> {
+        Ok(a + b)
+    }
+
+    async fn wait(&self, _: &CallerContext, text: String) -> HubResult<String> {
+        let _ = self.noted.send(format!("waiting {text}"));
+        self.permits.acquire().await?.forget();
+        let _ = self.noted.send(format!("waited {text}"));
+        Ok(text)
+    }
+
+    async fn note(&self, _: &CallerContext, text: String) -> HubResult {
+        let _ = self.noted.send(text);
+        Ok(())
+    }
+
+    async fn fail_openly(&self, _: &CallerContext) -> HubResult {
+        Err(HubError::new("as you wish"))
+    }
+
+    async fn fail_secretly(&self, _: &CallerContext) -> HubResult {
+        Err(std::io::Error::other("the password is swordfish"))?
+    }
+
+    async fn panic(&self, _: &CallerContext) -> HubResult {
+        panic!("on purpose")
+    }
+
+    async fn unencodable(
+        &self,
+        _: &CallerContext,
+    ) -> HubResult<std::collections::HashMap<(u8, u8), u8>> {
+        Ok([((1, 2), 3)].into())
+    }
+
+    async fn join(&self, ctx: &CallerContext, group: String) -> HubResult {
+        Ok(ctx.groups().add(ctx.connection_id(), &group).await?)
+    }
+
+    async fn join_another(&self, ctx: &CallerContext, id: String, group: String) -> HubResult {
+        Ok(ctx.groups().add(&id, &group).await?)
+    }
+
+    async fn leave(&self, ctx: &CallerContext, group: String) -> HubResult {
+        Ok(ctx.groups().remove(ctx.connection_id(), &group).await?)
+    }
+
+    /// Sends `Message(text)` to whom `to` names.
+    async fn send(&self, ctx: &CallerContext, to: String, text: String) -> HubResult {
+        let clients = ctx.clients();
+        let (kind, name) = to.split_once(':').unwrap_or((&to, ""));
+        let recipients = match kind {
+            "all" => clients.all(),
+            "all-except" => clients.all().except([name]),
+            "caller" => clients.caller(),
+            "others" => clients.others(),
+            "client" => clients.client(name),
+            "clients" => clients.clients(name.split(',')),
+            "group" => clients.group(name),
+            "groups" => clients.groups(name.split(',')),
+            "others-in-group" => clients.others_in_group(name),
+            _ => return Err(HubError::new("to whom?")),
+        };
+        Ok(recipients.send("Message", (text,)).await?)
+    }
+}
+
+/// A server: a hub and its connections.
+pub(super) struct Server {
+    served: Arc<Served<TestHub>>,
+    pub(super) permits: Arc<Semaphore>,
+    noted: mpsc::UnboundedReceiver<String>,
+}
+
+impl Server {
+    pub(super) fn start(options: HubOptions, backplane: Option<Arc<dyn Backplane>>) -> Self {
+        let permits = Arc::new(Semaphore::new(0));
+        let (noting, noted) = mpsc::unbounded_channel();
+        let lifetime = Lifetime::start(options, "TestHub", backplane);
+        tokio::spawn(beat(Arc::downgrade(&lifetime)));
+        let hub = TestHub {
+            permits: Arc::clone(&permits),
+            noted: noting,
+        };
+        Self {
+            served: Arc::new(Served {
+                hub: Arc::new(hub),
+                methods: Arc::new(TestHub::methods()),
+                lifetime,
+            }),
+            permits,
+            noted,
+        }
+    }
+
+    pub(super) fn alone() -> Self {
+        Self::start(HubOptions::default(), None)
+    }
+
+    pub(super) fn context(&self) -> HubContext {
+        HubContext::new(Arc::clone(&self.served.lifetime))
+    }
+
+    /// Whether nobody is in a group, so that it does not exist.
+    pub(super) fn is_group_empty(&self, group: &str) -> bool {
+        !self.served.lifetime.has_group(group)
+    }
+
+    pub(super) fn shut_down(&self) {
+        self.served.lifetime.shut_down();
+    }
+
+    /// What the hub noted next.
+    pub(super) async fn noted(&mut self) -> String {
+        soon(self.noted.recv()).await.unwrap()
+    }
+
+    /// A client that has not said anything yet.
+    pub(super) fn connect(&self, id: &str) -> Client {
+        let options = &self.served.lifetime.options;
+        let connection = Arc::new(Connection::new(id.into(), options));
+        let input = Arc::new(Pipe::new(options.application_max_buffer_size));
+        let handled = tokio::spawn({
+            let served = Arc::clone(&self.served);
+            let (connection, input) = (Arc::clone(&connection), Arc::clone(&input));
+            async move { served.handle(connection, &input).await }
+        });
+        Client {
+            connection,
+            input,
+            handled,
+            bytes: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// A client that has shaken hands.
+    pub(super) async fn client(&self, id: &str) -> Client {
+        let mut client = self.connect(id);
+        client.send(r#"{"protocol":"json","version":1}"#).await;
+        assert_eq!(client.next().await, "{}");
+        client
+    }
+}
+
+/// A deadline that nothing but a dead-lock reaches; the paused clock jumps over it.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_hours(24), future)
+        .await
+        .expect("something to happen")
+}
+
+pub(super) struct Client {
+    pub(super) connection: Arc<Connection>,
+    pub(super) input: Arc<Pipe>,
+    handled: JoinHandle<()>,
+    bytes: Vec<u8>,
+    finished: bool,
+}
+
+impl Client {
+    /// Sends one record.
+    pub(super) async fn send(&self, record: &str) {
+        let mut bytes = BytesMut::from(format!("{record}\x1e").as_str());
+        soon(poll_fn(|context| {
+            self.input.poll_write(context, &mut bytes)
+        }))
+        .await;
+    }
+
+    /// Calls a method; `arguments` is a JSON array.
+    pub(super) async fn call(&self, id: u32, target: &str, arguments: &str) {
+        self.send(&format!(
+            r#"{{"type":1,"invocationId":"{id}","target":"{target}","arguments":{arguments}}}"#
+        ))
+        .await;
+    }
+
+    /// Calls a method and gives its completion, which must be what comes next.
+    pub(super) async fn answer(&mut self, target: &str, arguments: &str) -> String {
+        self.call(7, target, arguments).await;
+        let completion = self.next().await;
+        let rest = completion.strip_prefix(r#"{"type":3,"invocationId":"7","#);
+        rest.unwrap_or_else(|| panic!("{completion}"))
+            .trim_end_matches('}')
+            .to_owned()
+    }
+
+    /// Calls `Add(1, 2)` and gives what comes next, which may be a ping.
+    pub(super) async fn answer_or_ping(&mut self) -> String {
+        self.call(7, "Add", "[1,2]").await;
+        self.next().await
+    }
+
+    /// The next record; `(the end)` when there is none any more.
+    pub(super) async fn next(&mut self) -> String {
+        loop {
+            if let Some(at) = self.bytes.iter().position(|byte| *byte == 0x1e) {
+                let record: Vec<u8> = self.bytes.drain(..=at).collect();
+                // A header of two bytes, or of four.
+                let header = if record[1] == 126 { 4 } else { 2 };
+                return String::from_utf8(record[header..record.len() - 1].to_vec()).unwrap();
+            }
+            if self.finished {
+                assert_eq!(self.bytes, b"");
+                return "(the end)".to_owned();
+            }
+            let (connection, bytes) = (&self.connection, &mut self.bytes);
+            let before = bytes.len();
+            self.finished = soon(poll_fn(|context| {
+                match connection.outbox.poll_write_to(context, bytes) {
+                    Poll::Ready(outcome) => Poll::Ready(outcome.map(|()| true)),
+                    Poll::Pending if bytes.len() > before => Poll::Ready(Ok(false)),
+                    Poll::Pending => Poll::Pending,
+                }
+            }))
+            .await
+            .unwrap();
+        }
+    }
+
+    /// Waits until the server is done with the connection, and gives the reason. What was sent to it is dropped.
+    pub(super) async fn ended(self) -> CloseReason {
+        soon(self.handled).await.unwrap();
+        self.connection.end_reason().unwrap().clone()
+    }
+}
