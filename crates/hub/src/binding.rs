@@ -1,6 +1,6 @@
 //! Giving raw arguments the types of a method's parameters.
 
-use hubcast_protocol::{Arguments, Value};
+use hubcast_protocol::{Arguments, DecodeError, Value};
 use serde::de::DeserializeOwned;
 
 /// The arguments do not fit the parameters. The text is for the caller when detailed errors are on.
@@ -20,7 +20,7 @@ pub enum BindError {
          method being invoked."
     )]
     Type {
-        /// Which argument, counted from 1.
+        /// Which argument, counted from 1; 0 for all of them.
         position: usize,
         /// What the decoder objected to.
         reason: String,
@@ -46,12 +46,19 @@ fn decode<T: DeserializeOwned>(position: usize, value: Value<'_>) -> Result<T, B
     })
 }
 
+fn unreadable(error: DecodeError) -> BindError {
+    BindError::Type {
+        position: 0,
+        reason: error.to_string(),
+    }
+}
+
 macro_rules! from_arguments {
     ($count:literal $($position:literal $param:ident)*) => {
         impl<$($param: DeserializeOwned),*> FromArguments for ($($param,)*) {
             #[allow(non_snake_case, reason = "the names of types serve as names of values")]
             fn from_arguments(arguments: Arguments<'_>) -> Result<Self, BindError> {
-                let values = arguments.values();
+                let values = arguments.values().map_err(unreadable)?;
                 let given = values.len();
                 let Ok::<[Value<'_>; $count], _>([$($param),*]) = values.try_into() else {
                     return Err(BindError::Count { given, expected: $count });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::extract::{Request, State};
+use axum::extract::{OriginalUri, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
@@ -35,6 +35,10 @@ pub(crate) async fn serve<H: Hub>(
         );
     }
     // Paths are compared ignoring case, and may end in a slash; as in ASP.NET Core.
+    // Slashes that are doubled are not, and the router would fold them.
+    if asked_path(&request).contains("//") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     let path = request.uri().path();
     let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
@@ -52,6 +56,12 @@ pub(crate) async fn serve<H: Hub>(
         options.minimum_protocol_version,
         &mounted.tokens,
     )
+}
+
+/// The path as the client wrote it, with what the hub is nested under.
+fn asked_path(request: &Request) -> &str {
+    let original = request.extensions().get::<OriginalUri>();
+    original.map_or(request.uri().path(), |OriginalUri(uri)| uri.path())
 }
 
 /// The value of a query parameter, whose name is compared ignoring case; values of a repeated one are joined by

@@ -21,7 +21,31 @@ pub const NAME: &str = "json";
 pub const PING: &[u8] = b"{\"type\":6}\x1e";
 
 /// Reads a message from a record without its separator.
+///
+/// An invocation whose bytes are not UTF-8 somewhere is read, but its arguments are not: it fails, and not the
+/// connection, as in ASP.NET Core. (Such bytes come in binary frames only; in text frames they break the WebSocket.)
 pub fn parse(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
+    let read = read(record);
+    if read.is_ok() || std::str::from_utf8(record).is_ok() {
+        return read;
+    }
+    let readable = String::from_utf8_lossy(record);
+    let unreadable = |invocation: Invocation<'_>| Invocation {
+        invocation_id: invocation.invocation_id.map(|id| id.into_owned().into()),
+        target: invocation.target.into_owned().into(),
+        arguments: Arguments::UNREADABLE,
+        stream_ids: Vec::new(),
+    };
+    match self::read(readable.as_bytes())? {
+        HubMessage::Invocation(invocation) => Ok(HubMessage::Invocation(unreadable(invocation))),
+        HubMessage::StreamInvocation(invocation) => {
+            Ok(HubMessage::StreamInvocation(unreadable(invocation)))
+        }
+        _ => read,
+    }
+}
+
+fn read(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
     let [
         kind,
         invocation_id,

@@ -21,7 +21,7 @@ mod value;
 pub use message::{
     CancelInvocation, Close, Completion, CompletionPayload, HubMessage, Invocation, StreamItem,
 };
-pub use value::{Arguments, Value};
+pub use value::{Arguments, DecodeError, Value};
 
 /// The most levels of objects and arrays that a message may nest, the envelope included.
 ///

@@ -32,13 +32,16 @@ pub struct DecodeError(String);
 
 /// The arguments of an invocation, in order, none of them decoded.
 #[derive(Debug, Clone, Copy)]
-pub struct Arguments<'a>(&'a RawValue);
+pub struct Arguments<'a>(Option<&'a RawValue>);
 
 impl<'a> Arguments<'a> {
+    /// Arguments of which is known only that no text can be made of them: their bytes are not UTF-8.
+    pub(crate) const UNREADABLE: Arguments<'static> = Arguments(None);
+
     /// The raw value must be an array.
     pub(crate) fn new(raw: &'a RawValue) -> Result<Self, InvalidMessage> {
         if raw.get().starts_with('[') {
-            Ok(Self(raw))
+            Ok(Self(Some(raw)))
         } else {
             Err(InvalidMessage::new(
                 "Expected 'arguments' to be of type Array.",
@@ -46,18 +49,13 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// The arguments one by one.
-    pub fn values(self) -> Vec<Value<'a>> {
-        // A raw array has been read once already, so reading it again cannot fail.
-        serde_json::from_str::<Vec<&'a RawValue>>(self.0.get())
-            .unwrap_or_default()
-            .into_iter()
-            .map(Value)
-            .collect()
-    }
-
-    /// The JSON array exactly as it came.
-    pub fn as_json(self) -> &'a str {
-        self.0.get()
+    /// The arguments one by one. An error if their bytes are not UTF-8.
+    pub fn values(self) -> Result<Vec<Value<'a>>, DecodeError> {
+        let raw = self
+            .0
+            .ok_or_else(|| DecodeError("invalid UTF-8".to_owned()))?;
+        let values = serde_json::from_str::<Vec<&'a RawValue>>(raw.get());
+        let values = values.map_err(|error| DecodeError(error.to_string()))?;
+        Ok(values.into_iter().map(Value).collect())
     }
 }

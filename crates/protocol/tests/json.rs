@@ -32,7 +32,7 @@ fn properties_come_in_any_order_and_unknown_ones_are_skipped() {
     );
     assert_eq!(call.target, "Echo");
     assert_eq!(call.invocation_id.as_deref(), Some("7"));
-    let values = call.arguments.values();
+    let values = call.arguments.values().unwrap();
     assert_eq!(values.len(), 2);
     assert_eq!(values[0].decode::<i32>().unwrap(), 1);
     assert_eq!(values[1].as_json(), r#"{"a":[]}"#);
@@ -247,9 +247,27 @@ fn nesting_is_refused_beyond_the_depth_that_dotnet_reads() {
 }
 
 #[test]
-fn invalid_utf8_is_refused() {
-    assert!(parse(b"{\"type\":1,\"target\":\"A\",\"arguments\":[\"\xff\"]}").is_err());
-    assert!(parse(b"{\"type\":1,\"target\":\"\xc3\x28\",\"arguments\":[]}").is_err());
+fn an_invocation_that_is_not_utf8_is_read_but_its_arguments_are_not() {
+    for record in [
+        &b"{\"type\":1,\"invocationId\":\"1\",\"target\":\"A\",\"arguments\":[\"\xff\"]}"[..],
+        b"{\"type\":4,\"invocationId\":\"1\",\"target\":\"A\",\"arguments\":[\"\xc3\x28\"]}",
+    ] {
+        let (HubMessage::Invocation(call) | HubMessage::StreamInvocation(call)) =
+            parse(record).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(call.invocation_id.as_deref(), Some("1"));
+        assert_eq!(call.target, "A");
+        assert!(call.arguments.values().is_err());
+    }
+    for record in [
+        &b"{\"type\":2,\"invocationId\":\"1\",\"item\":\"\xff\"}"[..],
+        b"\xff",
+        b"{\"type\":1,\"target\":\"A\",\"arguments\":\xff}",
+    ] {
+        assert!(parse(record).is_err());
+    }
 }
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -352,7 +370,7 @@ proptest! {
         let HubMessage::Invocation(call) = parse(&out).unwrap() else { panic!() };
         prop_assert_eq!(call.invocation_id.as_deref(), id.as_deref());
         prop_assert_eq!(&*call.target, &*target);
-        let values = call.arguments.values();
+        let values = call.arguments.values().unwrap();
         prop_assert_eq!(values[0].decode::<String>().unwrap(), text);
         prop_assert_eq!(values[1].decode::<i64>().unwrap(), number);
     }

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
 use crate::close_reason::CloseReason;
@@ -196,7 +197,11 @@ impl Engine {
                 Ok(Message::Text(text)) => out.extend_from_slice(text.as_bytes()),
                 Ok(Message::Binary(bytes)) => out.extend_from_slice(&bytes),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(Some(close))) if !close.code.is_allowed() => {
+                // What the engine makes of a code that may not be sent (RFC 6455, section 7.4).
+                Ok(Message::Close(Some(close)))
+                    if close.code == CloseCode::Protocol
+                        && close.reason.as_str() == "Protocol violation" =>
+                {
                     self.end = Some(CloseReason::WebSocketError(1002));
                 }
                 // The answer is ours to give once everything before it has been written, so the engine is not
