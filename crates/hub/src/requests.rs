@@ -1,20 +1,22 @@
 //! Requests below a hub's path: negotiations, sockets, and everything that is neither.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::{Either, select};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::Connection;
 use crate::endpoint::Mounted;
 use crate::hub::Hub;
 use crate::negotiate::negotiate;
 use crate::pipe::Pipe;
-use crate::tokens::Ticket;
+use crate::tokens::{Ticket, new_connection_id};
 use crate::transport::upgrade::{UpgradeRequest, UpgradedSocket};
 use crate::transport::websocket;
 
@@ -137,8 +139,8 @@ impl<H: Hub> Mounted<H> {
 
     async fn open(self: Arc<Self>, upgrade: UpgradeRequest, lookup: Lookup) -> Response {
         let id = match lookup {
-            // A client that skips negotiation: its id is its own secret, and nobody else has heard of it.
-            Lookup::Absent => self.tokens.issue(0).connection_id.into(),
+            // A client that skips negotiation has no token, and needs none.
+            Lookup::Absent => new_connection_id().into(),
             Lookup::Unknown => return plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
             Lookup::Live => return plain(StatusCode::CONFLICT, ""),
             Lookup::Fresh(ticket) => {
@@ -176,11 +178,13 @@ impl<H: Hub> Mounted<H> {
         let input = Pipe::new(options.application_max_buffer_size);
         metrics::gauge!("hubcast_connections").increment(1);
         // One task: what the transport reads, the handler runs.
-        futures_util::future::join(
-            websocket::run(socket, &early, &connection, &input, options),
-            self.served.handle(Arc::clone(&connection), &input),
-        )
-        .await;
+        let carried = pin!(websocket::run(socket, &early, &connection, &input));
+        let served = pin!(self.served.handle(Arc::clone(&connection), &input));
+        match select(served, carried).await {
+            // Bounded, because a client that no longer reads would never take its leave.
+            Either::Left(((), carried)) => drop(timeout(options.close_timeout, carried).await),
+            Either::Right(((), served)) => served.await,
+        }
         metrics::gauge!("hubcast_connections").decrement(1);
         metrics::histogram!("hubcast_connection_duration_seconds").record(began.elapsed());
         drop(counted);

@@ -30,6 +30,11 @@ const ID_IS_TOKEN: u8 = 0;
 /// Since version 1 the id is public and the token secret.
 const ID_AND_TOKEN: u8 = 1;
 
+/// A name for a connection that nobody can guess and no other connection has: 22 characters.
+pub(crate) fn new_connection_id() -> String {
+    URL_SAFE_NO_PAD.encode(random::bytes::<16>())
+}
+
 /// What a client is given to connect with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Issued {

@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
@@ -20,7 +19,6 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, W
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::frame::Frame;
-use crate::options::HubOptions;
 use crate::pipe::Pipe;
 
 /// The most bytes of one WebSocket message. It may hold many hub messages, each of them bounded by its own,
@@ -39,14 +37,10 @@ thread_local! {
 
 /// Carries bytes between a socket and a connection until both are done with each other.
 ///
-/// `early` is what the client sent right behind its request. Returns when the socket can be dropped.
-pub(crate) async fn run<S>(
-    mut socket: S,
-    early: &[u8],
-    connection: &Connection,
-    input: &Pipe,
-    options: &HubOptions,
-) where
+/// `early` is what the client sent right behind its request. Returns when the socket can be dropped, which a client
+/// that does not read can put off for ever: whoever calls this bounds it once the handler is done.
+pub(crate) async fn run<S>(mut socket: S, early: &[u8], connection: &Connection, input: &Pipe)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pump = Pump {
@@ -64,8 +58,9 @@ pub(crate) async fn run<S>(
         connection.outbox.kill();
         return;
     }
-    // Bounded, because the peer may have stopped reading, or may never say goodbye.
-    let _ = timeout(options.close_timeout, part(socket, connection)).await;
+    if let Err(error) = part(socket, connection).await {
+        tracing::debug!(%error, "a client did not wait for the end");
+    }
 }
 
 /// The close handshake. Our half goes out with an end of the stream right behind it, and whatever the peer still
