@@ -5,7 +5,6 @@
     reason = "these comments are the text of --help, which is not Markdown"
 )]
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -50,9 +49,10 @@ pub(crate) struct Serve {
         long,
         env = "HUBCAST_LISTEN",
         default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = address
     )]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: String,
 
     /// The Redis that joins several servers into one, such as redis://user:password@host:6379. Needs Redis 6 or
     /// newer. Without it the server is alone. While Redis is away, clients of this server still reach each other.
@@ -122,6 +122,19 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// A name or an address, and a port. Names are looked up when the server listens.
+fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "write an address and a port, such as 127.0.0.1:8080, [::1]:8080 or localhost:0"
+                .to_owned(),
+        ),
+    }
+}
+
 fn origin(text: &str) -> Result<String, String> {
     AllowedOrigins::list([text])
         .map(|_| text.to_owned())
@@ -142,7 +155,7 @@ mod tests {
     fn serving_is_what_happens_without_a_command() {
         let cli = Cli::parse_from(["hubcast", "--listen", "127.0.0.1:0"]);
         assert!(cli.command.is_none());
-        assert_eq!(cli.serve.listen.port(), 0);
+        assert_eq!(cli.serve.listen, "127.0.0.1:0");
         let cli = Cli::parse_from([
             "hubcast",
             "serve",
@@ -155,6 +168,22 @@ mod tests {
             panic!("{cli:?}");
         };
         assert_eq!(serve.allow_origins, ["https://a", "*"]);
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused() {
+        for wrong in ["x", "127.0.0.1", ":80", "localhost:http", "localhost:70000"] {
+            assert!(
+                Cli::try_parse_from(["hubcast", "--listen", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
+        for right in ["localhost:8080", "[::]:0"] {
+            assert!(
+                Cli::try_parse_from(["hubcast", "--listen", right]).is_ok(),
+                "{right}"
+            );
+        }
     }
 
     #[test]

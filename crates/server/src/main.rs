@@ -85,7 +85,7 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
         chat = chat.backplane(redis);
     }
     // Bound first: a port that is taken is known before anything else is begun.
-    let listener = TcpListener::bind(settings.listen)
+    let listener = TcpListener::bind(&settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
