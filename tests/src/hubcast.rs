@@ -1,0 +1,230 @@
+//! The server under test, started as its users start it: the program, its flags, and the one line that it prints.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::http::{self, Response};
+use crate::process::Process;
+use crate::redis_server::RedisServer;
+use crate::wait::{DEADLINE, until};
+
+/// What the server prints once it accepts connections, followed by its address.
+const ANNOUNCEMENT: &str = "hubcast listening on ";
+
+/// A running server. Dropping it kills it.
+pub struct Hubcast {
+    process: Process,
+    url: String,
+}
+
+impl Hubcast {
+    /// Starts a server on a free port with these further arguments, and returns once it accepts connections.
+    pub async fn start(arguments: &[&str]) -> Self {
+        let mut command = command();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments);
+        Self::from_command(command).await
+    }
+
+    /// Starts a server that shares this Redis with others.
+    pub async fn with_redis(redis: &RedisServer) -> Self {
+        Self::start(&["--redis", &redis.url()]).await
+    }
+
+    /// Starts `count` servers that share this Redis, and returns once each of them is ready.
+    pub async fn cluster<const COUNT: usize>(redis: &RedisServer) -> [Self; COUNT] {
+        let mut servers = Vec::with_capacity(COUNT);
+        for _ in 0..COUNT {
+            servers.push(Self::with_redis(redis).await);
+        }
+        for server in &servers {
+            server.becomes("ready", DEADLINE).await;
+        }
+        servers
+            .try_into()
+            .unwrap_or_else(|_| unreachable!("as many as were asked for"))
+    }
+
+    /// Starts a server from a command made with [`command`], and returns once it accepts connections.
+    pub async fn from_command(command: Command) -> Self {
+        let mut process = Process::start("hubcast", command);
+        let announced = process.stdout_line(DEADLINE, "says where it listens", |line| {
+            line.strip_prefix(ANNOUNCEMENT).map(str::to_owned)
+        });
+        let Some(url) = announced.await else {
+            panic!("hubcast ended before it listened:\n{}", process.output())
+        };
+        Self { process, url }
+    }
+
+    /// The address it printed: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its host and port: `127.0.0.1:PORT`.
+    pub fn authority(&self) -> &str {
+        http::authority(&self.url)
+    }
+
+    /// `GET path`.
+    pub async fn get(&self, path: &str) -> Response {
+        http::request(&self.url, "GET", path, &[], "")
+            .await
+            .unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// Waits until `/readyz` answers 200 with this status, and gives the whole answer and how long it took.
+    pub async fn becomes(&self, status: &str, limit: Duration) -> (Value, Duration) {
+        until(
+            limit,
+            format_args!("{} becomes {status}", self.url),
+            async || {
+                let answer = self.get("/readyz").await;
+                match serde_json::from_str::<Value>(&answer.body) {
+                    Ok(body) if answer.status == 200 && body["status"] == status => Ok(body),
+                    _ => Err(format!("{answer:?}")),
+                }
+            },
+        )
+        .await
+    }
+
+    /// Everything it has printed so far, on both outputs.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Waits for a line in the log that contains all of these texts.
+    pub async fn logs(&mut self, limit: Duration, texts: &[&str]) -> String {
+        let what = format!("logs a line with {texts:?}");
+        let found = self.process.stderr_line(limit, &what, |line| {
+            texts
+                .iter()
+                .all(|text| line.contains(text))
+                .then(|| line.to_owned())
+        });
+        found
+            .await
+            .unwrap_or_else(|| panic!("hubcast ended without a log line with {texts:?}"))
+    }
+
+    /// Fails the test if the server has panicked somewhere, or printed any of these secrets.
+    pub fn assert_calm(&mut self, secrets: &[&str]) {
+        assert!(!self.process.has_ended(), "hubcast has ended");
+        let output = self.output();
+        assert!(!output.contains("panicked"), "hubcast panicked:\n{output}");
+        for secret in secrets {
+            assert!(
+                !output.contains(secret),
+                "a secret ({secret}) is in the log:\n{output}"
+            );
+        }
+    }
+
+    /// How much memory it occupies, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .expect("a running process has a status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a running process has memory");
+        let kibibytes: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("a number of kB");
+        kibibytes * 1024
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn exit(&mut self, limit: Duration) -> ExitStatus {
+        self.process.exit(limit).await
+    }
+}
+
+/// The program without arguments, in an environment that says nothing to it.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("HUBCAST_") || name_text == "RUST_LOG" {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Where the program is: what `HUBCAST_BIN` says, or else built from this workspace, once per test program.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match env::var_os("HUBCAST_BIN") {
+        Some(given) => fs::canonicalize(&given)
+            .unwrap_or_else(|error| panic!("HUBCAST_BIN={}: {error}", given.display())),
+        None => build(),
+    })
+}
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate is inside the workspace")
+}
+
+fn build() -> PathBuf {
+    // This program is `<target>/<profile>/deps/<name>`; the server has to come from the same target folder and profile.
+    let me = env::current_exe().expect("a test program knows its path");
+    let profile = me
+        .ancestors()
+        .nth(2)
+        .expect("test programs lie in <target>/<profile>/deps");
+    let target = profile
+        .parent()
+        .expect("test programs lie in <target>/<profile>/deps");
+
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
+    // The whole workspace, so that dependencies are taken with the features they were just built with for the tests.
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bin",
+            "hubcast",
+            "--target-dir",
+        ])
+        .arg(target);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let built = cargo
+        .current_dir(workspace())
+        .output()
+        .expect("cargo can be started");
+    assert!(
+        built.status.success(),
+        "hubcast does not build:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    profile.join("hubcast")
+}

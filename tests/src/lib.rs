@@ -1,0 +1,32 @@
+//! What the end-to-end tests are made of: real processes on free ports, and clients that speak to them.
+//!
+//! Nothing in here waits for a fixed time. Whatever a test waits for has a deadline and a name, and a process that is dropped
+//! while a test fails prints the end of its log, so a failure shows both sides.
+//!
+//! These helpers deliberately share no code with the server: what they know of the wire they know from its specification.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test helper that meets the unexpected has to fail the test"
+)]
+
+pub mod bystander;
+pub mod client;
+pub mod envelope;
+pub mod http;
+pub mod hubcast;
+pub mod nginx;
+pub mod ports;
+pub mod process;
+pub mod redis_server;
+pub mod socket;
+pub mod wait;
+
+pub use bystander::Bystander;
+pub use client::{Client, End};
+pub use hubcast::Hubcast;
+pub use nginx::Nginx;
+pub use redis_server::RedisServer;
+pub use socket::Socket;
