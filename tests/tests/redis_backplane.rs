@@ -1,5 +1,7 @@
 //! The backplane over Redis keeps what every backplane promises: the same tests as for the one in memory.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 #[path = "../../crates/hub/tests/backplane_suite/mod.rs"]
 mod backplane_suite;
 

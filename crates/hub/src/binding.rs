@@ -46,7 +46,7 @@ fn decode<T: DeserializeOwned>(position: usize, value: Value<'_>) -> Result<T, B
     })
 }
 
-fn unreadable(error: DecodeError) -> BindError {
+fn unreadable(error: &DecodeError) -> BindError {
     BindError::Type {
         position: 0,
         reason: error.to_string(),
@@ -58,7 +58,7 @@ macro_rules! from_arguments {
         impl<$($param: DeserializeOwned),*> FromArguments for ($($param,)*) {
             #[allow(non_snake_case, reason = "the names of types serve as names of values")]
             fn from_arguments(arguments: Arguments<'_>) -> Result<Self, BindError> {
-                let values = arguments.values().map_err(unreadable)?;
+                let values = arguments.values().map_err(|error| unreadable(&error))?;
                 let given = values.len();
                 let Ok::<[Value<'_>; $count], _>([$($param),*]) = values.try_into() else {
                     return Err(BindError::Count { given, expected: $count });

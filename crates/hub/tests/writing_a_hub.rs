@@ -2,6 +2,7 @@
 
 use hubcast::{CallerContext, Hub, HubEndpoint, HubResult, Methods};
 
+#[allow(missing_docs, reason = "as users write it")]
 pub struct ChatHub;
 
 impl Hub for ChatHub {

@@ -1,4 +1,4 @@
-//! The program `hubcast`: configuration, start, stop. What it serves is in [`app`].
+//! The program `hubcast`: configuration, start, stop. What it serves is in `app`.
 
 mod app;
 mod chat;

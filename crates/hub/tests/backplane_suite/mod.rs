@@ -1,6 +1,10 @@
 //! What any `Backplane` promises, as tests. Hand each of them two fresh backplanes that are joined.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is the report of a test"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A server of which only the backplane exists.
-pub struct Member {
-    pub backplane: Arc<dyn Backplane>,
+pub(crate) struct Member {
+    pub(crate) backplane: Arc<dyn Backplane>,
     arrived: mpsc::UnboundedReceiver<(String, Bytes)>,
 }
 
@@ -26,7 +30,7 @@ impl Receiver for Inbox {
 
 impl Member {
     /// Starts a backplane and waits until it reaches the others.
-    pub async fn start(backplane: Arc<dyn Backplane>) -> Self {
+    pub(crate) async fn start(backplane: Arc<dyn Backplane>) -> Self {
         let (inbox, arrived) = mpsc::unbounded_channel();
         backplane.start(Arc::new(Inbox(inbox)));
         let mut status = backplane.status();
@@ -59,7 +63,7 @@ impl Member {
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A publication reaches every subscriber once, the publisher included.
-pub async fn reaches_every_subscriber_once(mut one: Member, mut other: Member) {
+pub(crate) async fn reaches_every_subscriber_once(mut one: Member, mut other: Member) {
     one.backplane.subscribe("c").await;
     other.backplane.subscribe("c").await;
     one.publish("c", "1").await;
@@ -73,7 +77,7 @@ pub async fn reaches_every_subscriber_once(mut one: Member, mut other: Member) {
 }
 
 /// Only subscribers get a publication, and only while they are subscribed. Names are exact, whatever is in them.
-pub async fn reaches_nobody_else(mut one: Member, mut other: Member) {
+pub(crate) async fn reaches_nobody_else(mut one: Member, mut other: Member) {
     for odd in ["a*", "a?[b]", "a b", "ä:ö"] {
         one.backplane.subscribe(odd).await;
         other.publish("axx", "pattern").await;
@@ -97,7 +101,7 @@ pub async fn reaches_nobody_else(mut one: Member, mut other: Member) {
 }
 
 /// What counts is the order in which subscribing and unsubscribing are called.
-pub async fn the_last_call_counts(mut one: Member, other: Member) {
+pub(crate) async fn the_last_call_counts(mut one: Member, other: Member) {
     for round in 0..50 {
         let text = round.to_string();
         drop(one.backplane.subscribe("c"));
@@ -111,7 +115,7 @@ pub async fn the_last_call_counts(mut one: Member, other: Member) {
 }
 
 /// All subscribers see the publications of a channel in one order, whoever publishes.
-pub async fn everybody_sees_one_order(mut one: Member, mut other: Member) {
+pub(crate) async fn everybody_sees_one_order(mut one: Member, mut other: Member) {
     one.backplane.subscribe("c").await;
     other.backplane.subscribe("c").await;
     let publishers = [&one, &other].map(|member| {
@@ -131,7 +135,7 @@ pub async fn everybody_sees_one_order(mut one: Member, mut other: Member) {
 }
 
 /// The first proposal for a key is everybody's, until its time is over.
-pub async fn the_first_proposal_wins(one: Member, other: Member) {
+pub(crate) async fn the_first_proposal_wins(one: Member, other: Member) {
     let agree = async |member: &Member, key: &str, proposal: &'static str, lifetime| {
         let proposal = Bytes::from_static(proposal.as_bytes());
         member
