@@ -51,7 +51,8 @@ pub trait Backplane: Send + Sync + 'static {
 pub trait Receiver: Send + Sync + 'static {
     /// Some server, maybe this one, published `payload` on a channel that this one subscribed to.
     ///
-    /// Must not block: whoever carries the messages calls it.
+    /// Must not block, because whoever carries the messages calls it, and must not publish, for the same reason; it
+    /// may subscribe and unsubscribe.
     fn receive(&self, channel: &str, payload: Bytes);
 }
 
@@ -76,6 +77,8 @@ pub enum BackplaneStatus {
 #[derive(Debug, Clone)]
 pub struct LocalBackplane {
     bus: Arc<Mutex<Bus>>,
+    /// Held while a message is handed out, so that all members see one order.
+    order: Arc<Mutex<()>>,
     /// Which member of the bus this handle is, once started.
     member: usize,
     status: watch::Sender<BackplaneStatus>,
@@ -104,6 +107,7 @@ impl LocalBackplane {
     pub fn new() -> Self {
         Self {
             bus: Arc::default(),
+            order: Arc::default(),
             member: 0,
             status: watch::Sender::new(BackplaneStatus::Connected),
         }
@@ -115,6 +119,7 @@ impl LocalBackplane {
         bus.handles += 1;
         Self {
             bus: Arc::clone(&self.bus),
+            order: Arc::clone(&self.order),
             member: bus.handles,
             status: self.status.clone(),
         }
@@ -137,12 +142,16 @@ impl Backplane for LocalBackplane {
     }
 
     fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, ()> {
-        // Delivered under the lock, so that all members see one order; receivers do not block.
-        let bus = self.bus();
-        if let Some(subscribers) = bus.subscribers.get(channel) {
-            for member in subscribers.iter().filter_map(|id| bus.members.get(id)) {
-                member.receive(channel, payload.clone());
-            }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        // A receiver may subscribe, so the bus itself is free while it works.
+        let members: Vec<Arc<dyn Receiver>> = {
+            let bus = self.bus();
+            let subscribers = bus.subscribers.get(channel).into_iter().flatten();
+            let members = subscribers.filter_map(|member| bus.members.get(member));
+            members.map(Arc::clone).collect()
+        };
+        for member in members {
+            member.receive(channel, payload.clone());
         }
         Box::pin(std::future::ready(()))
     }

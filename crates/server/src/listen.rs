@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 /// How long a client may take to send the head of a request. Bounds what a socket that says nothing costs.
@@ -50,6 +51,11 @@ pub(crate) async fn serve(
                     // Messages are small and must leave at once.
                     if let Err(error) = socket.set_nodelay(true) {
                         tracing::debug!(%error, "a connection went away before it was served");
+                        return;
+                    }
+                    // The time for the head of a request runs only from its first byte on.
+                    let first = timeout(HEAD_TIMEOUT, socket.peek(&mut [0])).await;
+                    if !matches!(first, Ok(Ok(1))) {
                         return;
                     }
                     let service = service_fn(|request: axum::http::Request<Incoming>| {

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use hubcast::{AllowedOrigins, HubEndpoint, HubOptions};
 use hubcast_backplane::RedisBackplane;
 use tokio::net::TcpListener;
@@ -34,11 +35,22 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let serve = match cli.command {
-        Some(Command::Serve(serve)) => serve,
+    let settings = match cli.command {
+        Some(Command::Serve(settings)) => settings,
         None => cli.serve,
     };
-    match start(serve) {
+    let redis = settings
+        .redis
+        .as_deref()
+        .map(RedisBackplane::new)
+        .transpose();
+    let redis = redis.unwrap_or_else(|error| {
+        // Like every wrong value, but without repeating it: it may hold a password.
+        Cli::command()
+            .error(ErrorKind::ValueValidation, format!("--redis: {error}"))
+            .exit()
+    });
+    match start(settings, redis) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hubcast: {error:#}");
@@ -47,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(settings: Serve) -> anyhow::Result<()> {
+fn start(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&settings.log)
         .with_context(|| format!("'{}' is not a log filter", settings.log))?;
@@ -63,13 +75,13 @@ fn start(settings: Serve) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(settings));
+    let outcome = runtime.block_on(serve(settings, redis));
     // Calls that outlive their clients have had their time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn serve(settings: Serve) -> anyhow::Result<()> {
+async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
@@ -78,11 +90,8 @@ async fn serve(settings: Serve) -> anyhow::Result<()> {
         allowed_origins: AllowedOrigins::list(settings.allow_origins)?,
         ..HubOptions::default()
     });
-    if let Some(url) = &settings.redis {
-        let redis = RedisBackplane::new(url)
-            .context("--redis")?
-            .channel_prefix(settings.redis_prefix);
-        chat = chat.backplane(redis);
+    if let Some(redis) = redis {
+        chat = chat.backplane(redis.channel_prefix(settings.redis_prefix));
     }
     // Bound first: a port that is taken is known before anything else is begun.
     let listener = TcpListener::bind(&settings.listen)

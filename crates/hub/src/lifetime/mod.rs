@@ -227,23 +227,26 @@ impl Lifetime {
         }
     }
 
-    async fn add_local(&self, connection: &Arc<Connection>, group: &str) {
-        let subscribe = || {
-            self.remote
-                .as_ref()
-                .map(|remote| remote.backplane.subscribe(&remote.channels.group(group)))
+    /// Makes a connection of this server a member at once; what comes back is done when messages will reach it.
+    fn add_local(&self, connection: &Arc<Connection>, group: &str) -> BoxFuture<'static, ()> {
+        let Some(remote) = &self.remote else {
+            self.groups.add(group, connection, || {});
+            return ready(()).boxed();
         };
+        let channel = remote.channels.group(group);
         let mut subscribed = None;
-        self.groups
-            .add(group, connection, || subscribed = subscribe());
-        // Not the first: somebody else's subscription may still be under way, so ask again; it is one already.
-        let subscribed = match subscribed {
-            None if connection.is_in(group) => subscribe(),
-            subscribed => subscribed,
-        };
-        if let Some(subscribed) = subscribed {
-            subscribed.await;
-        }
+        self.groups.add(group, connection, || {
+            subscribed = Some(remote.backplane.subscribe(&channel));
+        });
+        subscribed.unwrap_or_else(|| {
+            // Not the first member: somebody else's subscription may still be under way, so ask again; it is one
+            // already.
+            if connection.is_in(group) {
+                remote.backplane.subscribe(&channel)
+            } else {
+                ready(()).boxed()
+            }
+        })
     }
 
     fn remove_local(&self, connection: &Connection, group: &str) {
@@ -303,15 +306,21 @@ impl Lifetime {
         let Some(connection) = self.find(&command.connection) else {
             return;
         };
+        // Here and now, so that commands take effect in the order of their coming.
+        let done = match command.action {
+            GroupAction::Add => self.add_local(&connection, &command.group),
+            GroupAction::Remove => {
+                self.remove_local(&connection, &command.group);
+                ready(()).boxed()
+            }
+            GroupAction::Unknown(action) => {
+                tracing::debug!(action, "a group command that this version does not know");
+                ready(()).boxed()
+            }
+        };
         let lifetime = Arc::clone(self);
         tokio::spawn(async move {
-            match command.action {
-                GroupAction::Add => lifetime.add_local(&connection, &command.group).await,
-                GroupAction::Remove => lifetime.remove_local(&connection, &command.group),
-                GroupAction::Unknown(action) => {
-                    tracing::debug!(action, "a group command that this version does not know");
-                }
-            }
+            done.await;
             // Only now: an acknowledgement says that the subscription is in effect.
             if let Some(remote) = &lifetime.remote {
                 let channel = remote.channels.acks_of(&command.server);
