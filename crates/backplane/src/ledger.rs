@@ -14,6 +14,10 @@ use tokio::sync::{Notify, Semaphore, oneshot, watch};
 /// The most kibibytes of publications that wait for Redis at once; who comes later waits for room. 64 MiB.
 const ROOM: usize = 64 * 1024;
 
+/// How often what queued up while Redis was given up on is delivered in order, before order has to stand back behind
+/// connecting again. Reached only by senders that never pause.
+const ROUNDS: usize = 1000;
+
 /// How many publications are sent as one pipeline.
 const BATCH: usize = 1024;
 
@@ -39,6 +43,8 @@ struct State {
     echoes: VecDeque<Echo>,
     /// The number of the batch that is being gathered.
     batch: u64,
+    /// What was being sent when the link was lost.
+    failed: Option<Batch>,
 }
 
 #[derive(Default)]
@@ -219,29 +225,48 @@ impl Ledger {
         self.status.send_replace(BackplaneStatus::Connected);
     }
 
+    /// A batch could not be sent, or was not answered; [`down`](Self::down) comes next.
+    pub(crate) fn failed(&self, batch: Batch) {
+        self.state().failed = Some(batch);
+    }
+
     /// Redis is gone. What would have come back from it is delivered here, and so is everything from now on.
+    ///
+    /// What is published meanwhile queues up behind that, so that nobody's messages overtake each other.
     pub(crate) fn down(&self, reason: String) {
-        let (echoes, outgoing) = {
+        let mut failed = {
             let mut state = self.state();
-            state.link = Link::Down;
+            // What the lost link may still say is heard no more.
             state.epoch += 1;
-            state.changed = Vec::new();
-            for subscription in state.wanted.values_mut() {
-                *subscription = Subscription::default();
-            }
-            (
-                std::mem::take(&mut state.echoes),
-                std::mem::take(&mut state.outgoing),
-            )
+            state.failed.take()
         };
         self.status
             .send_replace(BackplaneStatus::Disconnected { reason });
-        count_local_only(outgoing.len().max(echoes.len()));
-        for echo in echoes {
-            self.deliver(&echo.channel, echo.payload);
+        for round in 0..=ROUNDS {
+            let (echoes, outgoing, is_last) = {
+                let mut state = self.state();
+                let echoes = std::mem::take(&mut state.echoes);
+                let outgoing = std::mem::take(&mut state.outgoing);
+                let is_last = round == ROUNDS || (echoes.is_empty() && outgoing.is_empty());
+                if is_last {
+                    state.link = Link::Down;
+                    state.changed = Vec::new();
+                    for subscription in state.wanted.values_mut() {
+                        *subscription = Subscription::default();
+                    }
+                }
+                (echoes, outgoing, is_last)
+            };
+            count_local_only(outgoing.len().max(echoes.len()));
+            for echo in echoes {
+                self.deliver(&echo.channel, echo.payload);
+            }
+            // Only now: whoever waits for a publication finds it delivered.
+            drop((failed.take(), outgoing));
+            if is_last {
+                break;
+            }
         }
-        // Only now: whoever waits for a publication finds it delivered.
-        drop(outgoing);
     }
 
     /// Takes what is to be sent; `None` if there is nothing.

@@ -206,6 +206,16 @@ impl Link {
     }
 
     async fn send(&mut self, ledger: &Ledger, batch: Batch) -> Result<(), Lost> {
+        let sent = self.try_send(ledger, &batch).await;
+        match sent {
+            Ok(()) => ledger.answered(batch),
+            // Kept: dropping it would tell those who wait to go on before `down` has delivered what they published.
+            Err(_) => ledger.failed(batch),
+        }
+        sent
+    }
+
+    async fn try_send(&mut self, ledger: &Ledger, batch: &Batch) -> Result<(), Lost> {
         for channels in batch.subscribe.chunks(CHANNELS) {
             self.connection.subscribe(names(channels)).await?;
             ledger.confirm(channels);
@@ -224,7 +234,6 @@ impl Link {
         for channels in batch.unsubscribe.chunks(CHANNELS) {
             self.connection.unsubscribe(names(channels)).await?;
         }
-        ledger.answered(batch);
         Ok(())
     }
 }
