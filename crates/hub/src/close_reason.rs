@@ -13,6 +13,8 @@ use crate::frame::Frame;
 pub enum CloseReason {
     /// The client said goodbye, with a hub message or with the transport's own means.
     ClientLeft,
+    /// The client ended its long polling with a DELETE.
+    PollingEnded,
     /// The transport ended without a word: a lost network, a killed browser.
     ConnectionLost,
     /// No whole handshake request arrived in time, or none within the size limit.
@@ -36,6 +38,7 @@ impl CloseReason {
     pub fn name(&self) -> &'static str {
         match self {
             Self::ClientLeft => "client_left",
+            Self::PollingEnded => "polling_ended",
             Self::ConnectionLost => "connection_lost",
             Self::HandshakeCanceled => "handshake_canceled",
             Self::HandshakeRefused(_) => "handshake_refused",
@@ -57,7 +60,7 @@ impl CloseReason {
             | Self::HandshakeCanceled
             | Self::HandshakeRefused(_)
             | Self::WebSocketError(_) => return None,
-            Self::ServerShutdown => {
+            Self::ServerShutdown | Self::PollingEnded => {
                 return Some(Frame::infallible(|out| json::write_close(out, None, true)));
             }
             Self::ProtocolError(detail) => ("InvalidDataException", detail.as_str()),

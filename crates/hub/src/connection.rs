@@ -13,6 +13,7 @@ use crate::close_reason::CloseReason;
 use crate::frame::Frame;
 use crate::options::HubOptions;
 use crate::outbox::Outbox;
+use crate::transport::Transport;
 
 /// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Connection {
     /// Its public name; also its name on the backplane.
     pub(crate) id: Arc<str>,
     pub(crate) outbox: Outbox,
+    /// What carries its bytes; fixed by the first request that does.
+    transport: OnceLock<Transport>,
     end: OnceLock<CloseReason>,
     ending: AtomicWaker,
     membership: Mutex<Membership>,
@@ -51,6 +54,7 @@ impl Connection {
         Self {
             id,
             outbox: Outbox::new(options.transport_max_buffer_size),
+            transport: OnceLock::new(),
             end: OnceLock::new(),
             ending: AtomicWaker::new(),
             membership: Mutex::new(Membership::Groups(HashSet::new())),
@@ -62,6 +66,16 @@ impl Connection {
                 paused: AtomicBool::new(false),
             },
         }
+    }
+
+    /// Fixes what carries the connection; false if it is carried by something else already.
+    pub(crate) fn carried_by(&self, transport: Transport) -> bool {
+        *self.transport.get_or_init(|| transport) == transport
+    }
+
+    /// What carries the connection, once that is known.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        self.transport.get().copied()
     }
 
     /// Queues a message. A connection that has no room for it is ended.
@@ -154,7 +168,12 @@ impl Connection {
     }
 
     /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long.
+    ///
+    /// Not for long polling, where every poll is a sign of life and what waits may wait for the next one.
     pub(crate) fn tick(&self, options: &HubOptions, ping: &Frame) {
+        if self.transport() == Some(Transport::LongPolling) {
+            return;
+        }
         if self
             .outbox
             .stalled_for()

@@ -21,6 +21,7 @@ use crate::lifetime::Lifetime;
 use crate::options::HubOptions;
 use crate::requests::serve;
 use crate::tokens::Tokens;
+use crate::transport::session::Sessions;
 
 /// How often time-outs and pings are looked at: once a second, as in ASP.NET Core.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -63,6 +64,7 @@ pub(crate) struct Mounted<H: Hub> {
     pub(crate) served: Served<H>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) hub_name: String,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) draining: AtomicBool,
     /// How many sockets are open, those without a handshake included.
     pub(crate) sockets: watch::Sender<usize>,
@@ -160,7 +162,8 @@ impl<H: Hub> HubEndpoint<H> {
         self.mounted.get_or_init(|| {
             let hub_name = self.options.hub_name.clone().unwrap_or_else(type_name::<H>);
             let lifetime = Lifetime::start(self.options.clone(), &hub_name, self.backplane.clone());
-            tokio::spawn(beat(Arc::downgrade(&lifetime)));
+            let sessions = Arc::new(Sessions::default());
+            tokio::spawn(beat(Arc::downgrade(&lifetime), Arc::clone(&sessions)));
             let mounted = Arc::new(Mounted {
                 served: Served {
                     hub: Arc::clone(&self.hub),
@@ -169,6 +172,7 @@ impl<H: Hub> HubEndpoint<H> {
                 },
                 tokens: Arc::new(Tokens::new(self.options.negotiation_lifetime)),
                 hub_name,
+                sessions,
                 draining: AtomicBool::new(false),
                 sockets: watch::Sender::new(0),
                 settled: watch::Sender::new(self.backplane.is_none()),
@@ -193,7 +197,7 @@ fn type_name<H>() -> String {
 }
 
 /// Looks after all connections once a second, for as long as there is anything to look after.
-pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>) {
+pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>, sessions: Arc<Sessions>) {
     let ping = Frame::ping();
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -203,6 +207,7 @@ pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>) {
             return;
         };
         lifetime.for_each(|connection| connection.tick(&lifetime.options, &ping));
+        sessions.reap(lifetime.options.disconnect_timeout);
     }
 }
 

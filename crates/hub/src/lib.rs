@@ -79,5 +79,5 @@ pub use error::{GroupError, HubError, HubResult, SendError};
 pub use hub::Hub;
 pub use lifetime::ACK_TIMEOUT;
 pub use methods::{IntoCompletion, Method, Methods};
-pub use options::HubOptions;
+pub use options::{HubOptions, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};

@@ -4,7 +4,9 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::options::HubOptions;
 use crate::tokens::Tokens;
+use crate::transport::Transport;
 
 /// The newest version of negotiation that is spoken; higher ones are answered with it.
 const NEWEST_VERSION: i32 = 1;
@@ -16,12 +18,12 @@ struct Negotiation {
     connection_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_token: Option<String>,
-    available_transports: &'static [Transport],
+    available_transports: Vec<Offer>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Transport {
+struct Offer {
     transport: &'static str,
     transfer_formats: &'static [&'static str],
 }
@@ -31,15 +33,26 @@ struct Failure {
     error: String,
 }
 
-const TRANSPORTS: &[Transport] = &[Transport {
-    transport: "WebSockets",
-    transfer_formats: &["Text", "Binary"],
-}];
+/// In the order in which clients shall try them.
+fn offers(options: &HubOptions) -> Vec<Offer> {
+    [
+        Transport::WebSockets,
+        Transport::ServerSentEvents,
+        Transport::LongPolling,
+    ]
+    .into_iter()
+    .filter(|transport| transport.is_offered(options))
+    .map(|transport| Offer {
+        transport: transport.name(),
+        transfer_formats: transport.formats(),
+    })
+    .collect()
+}
 
 /// Answers a negotiation. `version` is the value of the query parameter, if there is one.
 ///
 /// Refusals have status 200, too: clients look into the body.
-pub(crate) fn negotiate(version: Option<&str>, minimum: i32, tokens: &Tokens) -> Response {
+pub(crate) fn negotiate(version: Option<&str>, options: &HubOptions, tokens: &Tokens) -> Response {
     let requested = match version.map(|version| version.trim().parse::<i32>()) {
         None => 0,
         Some(Ok(version)) => version,
@@ -47,7 +60,7 @@ pub(crate) fn negotiate(version: Option<&str>, minimum: i32, tokens: &Tokens) ->
             return fail("The client requested a non-integer protocol version.".to_owned());
         }
     };
-    if requested < minimum {
+    if requested < options.minimum_protocol_version {
         return fail(format!(
             "The client requested version '{requested}', but the server does not support this version."
         ));
@@ -58,7 +71,7 @@ pub(crate) fn negotiate(version: Option<&str>, minimum: i32, tokens: &Tokens) ->
         negotiate_version,
         connection_id: issued.connection_id,
         connection_token: (negotiate_version > 0).then_some(issued.token),
-        available_transports: TRANSPORTS,
+        available_transports: offers(options),
     })
     .into_response()
 }

@@ -62,10 +62,39 @@ pub struct HubOptions {
     ///
     /// With several servers their clocks must agree to within a small part of it.
     pub negotiation_lifetime: Duration,
+    /// Which transports clients may use. Default: all of them; clients prefer WebSockets.
+    pub transports: Transports,
+    /// How long a poll waits for something to send. Default: 90 s, less than the 100 s after which the stock clients
+    /// give one up.
+    pub poll_timeout: Duration,
+    /// How long a connection over several requests may be without the one that brings its messages. Default: 15 s.
+    /// Looked at once a second.
+    pub disconnect_timeout: Duration,
     /// The lowest version of negotiation that is served. Default: 0, so that every client is.
     pub minimum_protocol_version: i32,
     /// Whose web pages may talk to this hub. Default: pages of this very host.
     pub allowed_origins: AllowedOrigins,
+}
+
+/// The transports that clients are told of and may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transports {
+    /// One socket, both ways.
+    pub web_sockets: bool,
+    /// One long answer, and a request for each message of the client.
+    pub server_sent_events: bool,
+    /// A request that waits for messages, again and again, and one for each message of the client.
+    pub long_polling: bool,
+}
+
+impl Default for Transports {
+    fn default() -> Self {
+        Self {
+            web_sockets: true,
+            server_sent_events: true,
+            long_polling: true,
+        }
+    }
 }
 
 impl Default for HubOptions {
@@ -82,6 +111,9 @@ impl Default for HubOptions {
             transport_send_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             negotiation_lifetime: Duration::from_secs(15),
+            transports: Transports::default(),
+            poll_timeout: Duration::from_secs(90),
+            disconnect_timeout: Duration::from_secs(15),
             minimum_protocol_version: 0,
             allowed_origins: AllowedOrigins::default(),
         }

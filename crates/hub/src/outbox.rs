@@ -159,6 +159,23 @@ impl Outbox {
         (!state.queue.is_empty()).then(|| state.waiting_since.elapsed())
     }
 
+    /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
+    pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<VecDeque<Frame>>> {
+        let mut state = self.state();
+        if state.queue.is_empty() {
+            if matches!(state.phase, Phase::Finishing | Phase::Dead) {
+                return Poll::Ready(None);
+            }
+            state.idle_writer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let taken = std::mem::take(&mut state.queue);
+        if let Some(waker) = state.advance(0) {
+            waker.wake();
+        }
+        Poll::Ready(Some(taken))
+    }
+
     /// Writes what waits, many frames a call, until the socket takes no more or nothing is left.
     ///
     /// Ready only at the end: when all has been written after [`finish`](Self::finish), or when the socket failed.
@@ -213,6 +230,9 @@ impl State {
     /// Returns whoever waits for calm to be woken; that only needs this lock again, so it may happen under it.
     fn advance(&mut self, written: usize) -> Option<Waker> {
         self.waiting_since = Instant::now();
+        if self.queue.is_empty() {
+            self.bytes = 0;
+        }
         self.written += written;
         while let Some(first) = self.queue.front().map(Frame::len)
             && self.written >= first

@@ -63,6 +63,11 @@ impl Pipe {
         outcome
     }
 
+    /// Whether nothing more will come, or be taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
+    }
+
     /// Says that nothing more will come, and why. The first reason counts.
     pub(crate) fn end(&self, reason: CloseReason) {
         let mut state = self.state();

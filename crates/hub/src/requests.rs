@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use axum::body::Body;
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -11,14 +12,18 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::endpoint::Mounted;
 use crate::hub::Hub;
 use crate::negotiate::negotiate;
 use crate::pipe::Pipe;
 use crate::tokens::{Ticket, new_connection_id};
+use crate::transport::long_polling::{self, never_cached};
+use crate::transport::session::{Attached, PostError, Session, Sessions};
 use crate::transport::upgrade::{UpgradeRequest, UpgradedSocket};
 use crate::transport::websocket;
+use crate::transport::{Transport, server_sent_events};
 
 /// Answers every request below the hub's path.
 pub(crate) async fn serve<H: Hub>(
@@ -29,12 +34,6 @@ pub(crate) async fn serve<H: Hub>(
     if !options.allowed_origins.admit(request.headers()) {
         tracing::info!("a request of a page from an origin that is not allowed was refused");
         return plain(StatusCode::FORBIDDEN, "This origin is not allowed.");
-    }
-    if mounted.draining.load(Ordering::SeqCst) {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The server is shutting down.",
-        );
     }
     // Paths are compared ignoring case, and may end in a slash; as in ASP.NET Core.
     // Slashes that are doubled are not, and the router would fold them.
@@ -52,12 +51,11 @@ pub(crate) async fn serve<H: Hub>(
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "");
     }
+    if mounted.draining.load(Ordering::SeqCst) {
+        return draining();
+    }
     let version = query(request.uri(), "negotiateVersion");
-    negotiate(
-        version.as_deref(),
-        options.minimum_protocol_version,
-        &mounted.tokens,
-    )
+    negotiate(version.as_deref(), options, &mounted.tokens)
 }
 
 /// The path as the client wrote it, with what the hub is nested under.
@@ -90,7 +88,7 @@ enum Lookup {
     /// Can be connected with.
     Fresh(Ticket),
     /// Belongs to a connection that is on this server now.
-    Live,
+    Live(Attached),
 }
 
 impl<H: Hub> Mounted<H> {
@@ -98,69 +96,200 @@ impl<H: Hub> Mounted<H> {
         let Some(token) = query(uri, "id").filter(|id| !id.is_empty()) else {
             return Lookup::Absent;
         };
-        match self.tokens.read(&token) {
-            Some(ticket) if self.served.lifetime.find(&ticket.connection_id).is_some() => {
-                Lookup::Live
-            }
-            Some(ticket) if self.tokens.is_fresh(&ticket) => Lookup::Fresh(ticket),
-            Some(_) | None => Lookup::Unknown,
+        let Some(ticket) = self.tokens.read(&token) else {
+            return Lookup::Unknown;
+        };
+        match self.sessions.find(&ticket.connection_id) {
+            Some(attached) => Lookup::Live(attached),
+            None if self.tokens.is_fresh(&ticket) => Lookup::Fresh(ticket),
+            None => Lookup::Unknown,
         }
     }
 
     /// Requests to the hub's own path: a WebSocket, or one of the requests that other transports are made of.
     async fn connect(self: Arc<Self>, mut request: Request) -> Response {
         let lookup = self.look_up(request.uri());
-        let accepts_events = accepts_event_stream(&request);
         match *request.method() {
-            Method::GET if accepts_events => elsewhere(&lookup, "ServerSentEvents"),
+            Method::GET if accepts_event_stream(&request) => self.listen(lookup).await,
             Method::GET => match UpgradeRequest::from_request(&mut request) {
                 Some(upgrade) => self.open(upgrade, lookup).await,
-                None => elsewhere(&lookup, "LongPolling"),
+                None => never_cached(self.poll(lookup).await),
             },
-            Method::POST => match lookup {
-                Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-                Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-                Lookup::Fresh(_) | Lookup::Live => plain(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "POST requests are not allowed for WebSocket connections.",
-                ),
-            },
-            Method::DELETE => match lookup {
-                Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-                Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-                Lookup::Fresh(_) | Lookup::Live => plain(
-                    StatusCode::BAD_REQUEST,
-                    "Cannot terminate this connection using the DELETE endpoint.",
-                ),
-            },
+            Method::POST => self.post(lookup, request.into_body()).await,
+            Method::DELETE => self.delete(lookup),
             _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
+        }
+    }
+
+    /// Finds or begins the connection that a request of a transport other than WebSockets belongs to.
+    async fn session(&self, lookup: Lookup) -> Result<Arc<Session>, Response> {
+        let ticket = match lookup {
+            Lookup::Absent => return Err(plain(StatusCode::BAD_REQUEST, "Connection ID required")),
+            Lookup::Unknown => return Err(unknown()),
+            Lookup::Live(Attached::Session(session)) => return Ok(session),
+            Lookup::Live(Attached::WebSocket) => {
+                return Err(plain(
+                    StatusCode::BAD_REQUEST,
+                    "Cannot change transports mid-connection",
+                ));
+            }
+            Lookup::Fresh(ticket) => ticket,
+        };
+        self.redeem(&ticket).await?;
+        let options = &self.served.lifetime.options;
+        let session = Arc::new(Session::new(Arc::clone(&ticket.connection_id), options));
+        let attached = Attached::Session(Arc::clone(&session));
+        self.sessions.insert(ticket.connection_id, attached);
+        Ok(session)
+    }
+
+    /// Uses a token up, unless the server takes no more clients.
+    async fn redeem(&self, ticket: &Ticket) -> Result<(), Response> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(draining());
+        }
+        let backplane = self.served.lifetime.backplane();
+        if self.tokens.redeem(ticket, &self.hub_name, backplane).await {
+            Ok(())
+        } else {
+            Err(unknown())
+        }
+    }
+
+    /// Whether a session may be carried by a transport, and is by no other.
+    fn check(&self, session: &Session, transport: Transport) -> Result<(), Response> {
+        if !transport.is_offered(&self.served.lifetime.options) {
+            return Err(not_offered(transport));
+        }
+        if !session.connection.carried_by(transport) {
+            return Err(plain(
+                StatusCode::BAD_REQUEST,
+                "Cannot change transports mid-connection",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Starts the hub's side of a session.
+    fn start(self: &Arc<Self>, session: &Arc<Session>) {
+        let (mounted, session) = (Arc::clone(self), Arc::clone(session));
+        let counted = Counted::new(&self.sockets);
+        tokio::spawn(async move {
+            let connection = Arc::clone(&session.connection);
+            mounted.served.handle(connection, &session.input).await;
+            // Nothing more is taken: a POST that waits for room learns that there is nobody to take it.
+            session.input.end(CloseReason::ClientLeft);
+            drop(counted);
+        });
+    }
+
+    /// A GET for Server-Sent Events.
+    async fn listen(self: Arc<Self>, lookup: Lookup) -> Response {
+        let session = match self.session(lookup).await {
+            Ok(session) => session,
+            Err(refusal) => return refusal,
+        };
+        if let Err(refusal) = self.check(&session, Transport::ServerSentEvents) {
+            return refusal;
+        }
+        let (presenting, first) = session.present();
+        if !first {
+            return plain(StatusCode::CONFLICT, "");
+        }
+        self.start(&session);
+        server_sent_events::answer(session, presenting, Arc::clone(&self.sessions))
+    }
+
+    /// A GET for Long Polling.
+    async fn poll(self: Arc<Self>, lookup: Lookup) -> Response {
+        let session = match self.session(lookup).await {
+            Ok(session) => session,
+            Err(refusal) => return refusal,
+        };
+        if let Err(refusal) = self.check(&session, Transport::LongPolling) {
+            return refusal;
+        }
+        let (presenting, first) = session.present();
+        if first {
+            self.start(&session);
+            drop(presenting);
+            return long_polling::attached();
+        }
+        let patience = self.served.lifetime.options.poll_timeout;
+        let answer = long_polling::poll(&session, &self.sessions, patience).await;
+        drop(presenting);
+        answer
+    }
+
+    async fn post(&self, lookup: Lookup, body: Body) -> Response {
+        if let Lookup::Live(Attached::WebSocket) = lookup {
+            return plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "POST requests are not allowed for WebSocket connections.",
+            );
+        }
+        let session = match self.session(lookup).await {
+            Ok(session) => session,
+            Err(refusal) => return refusal,
+        };
+        let patience = self.served.lifetime.options.transport_send_timeout;
+        match session.post(body, patience).await {
+            Ok(()) => plain(StatusCode::OK, ""),
+            Err(PostError::Gone) => unknown(),
+            Err(PostError::Broken) => plain(StatusCode::BAD_REQUEST, ""),
+        }
+    }
+
+    fn delete(&self, lookup: Lookup) -> Response {
+        match lookup {
+            Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
+            Lookup::Unknown => unknown(),
+            Lookup::Live(Attached::Session(session))
+                if session.connection.transport() == Some(Transport::LongPolling) =>
+            {
+                self.sessions.remove(&session.connection.id);
+                session.connection.end(CloseReason::PollingEnded);
+                plain(StatusCode::ACCEPTED, "")
+            }
+            Lookup::Fresh(_) | Lookup::Live(_) => plain(
+                StatusCode::BAD_REQUEST,
+                "Cannot terminate this connection using the DELETE endpoint.",
+            ),
         }
     }
 
     async fn open(self: Arc<Self>, upgrade: UpgradeRequest, lookup: Lookup) -> Response {
         let id = match lookup {
             // A client that skips negotiation has no token, and needs none.
+            Lookup::Absent if self.draining.load(Ordering::SeqCst) => return draining(),
             Lookup::Absent => new_connection_id().into(),
-            Lookup::Unknown => return plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-            Lookup::Live => return plain(StatusCode::CONFLICT, ""),
-            Lookup::Fresh(ticket) => {
-                let backplane = self.served.lifetime.backplane();
-                if !self.tokens.redeem(&ticket, &self.hub_name, backplane).await {
-                    return plain(StatusCode::NOT_FOUND, "No Connection with that ID");
-                }
-                ticket.connection_id
+            Lookup::Unknown => return unknown(),
+            Lookup::Live(Attached::WebSocket) => return plain(StatusCode::CONFLICT, ""),
+            Lookup::Live(Attached::Session(_)) => {
+                return plain(
+                    StatusCode::BAD_REQUEST,
+                    "Cannot change transports mid-connection",
+                );
             }
+            Lookup::Fresh(ticket) => match self.redeem(&ticket).await {
+                Ok(()) => ticket.connection_id,
+                Err(refusal) => return refusal,
+            },
         };
+        if !Transport::WebSockets.is_offered(&self.served.lifetime.options) {
+            return not_offered(Transport::WebSockets);
+        }
         let (response, socket) = upgrade.accept();
         let counted = Counted::new(&self.sockets);
+        let listed = Listed::new(Arc::clone(&self.sessions), Arc::clone(&id));
         tokio::spawn(async move {
             // A task of its own again for what lives long, so that it is no larger than it must be.
             match socket.await {
                 Ok(UpgradedSocket::Tcp(socket, early)) => {
-                    tokio::spawn(self.run(socket, early, id, counted));
+                    tokio::spawn(self.run(socket, early, id, (counted, listed)));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {
-                    tokio::spawn(self.run(socket, Vec::new(), id, counted));
+                    tokio::spawn(self.run(socket, Vec::new(), id, (counted, listed)));
                 }
                 Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
             }
@@ -168,14 +297,20 @@ impl<H: Hub> Mounted<H> {
         response
     }
 
-    async fn run<S>(self: Arc<Self>, socket: S, early: Vec<u8>, id: Arc<str>, counted: Counted)
-    where
+    async fn run<S>(
+        self: Arc<Self>,
+        socket: S,
+        early: Vec<u8>,
+        id: Arc<str>,
+        noted: (Counted, Listed),
+    ) where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     {
         let began = Instant::now();
         let options = &self.served.lifetime.options;
         let connection = Arc::new(Connection::new(id, options));
         let input = Pipe::new(options.application_max_buffer_size);
+        connection.carried_by(Transport::WebSockets);
         metrics::gauge!("hubcast_connections").increment(1);
         // One task: what the transport reads, the handler runs.
         let carried = pin!(websocket::run(socket, &early, &connection, &input));
@@ -187,26 +322,31 @@ impl<H: Hub> Mounted<H> {
         }
         metrics::gauge!("hubcast_connections").decrement(1);
         metrics::histogram!("hubcast_connection_duration_seconds").record(began.elapsed());
-        drop(counted);
+        drop(noted);
     }
 }
 
-/// The answer to a request for a transport that this endpoint does not have.
-fn elsewhere(lookup: &Lookup, transport: &str) -> Response {
-    match lookup {
-        Lookup::Absent => plain(StatusCode::BAD_REQUEST, "Connection ID required"),
-        Lookup::Unknown => plain(StatusCode::NOT_FOUND, "No Connection with that ID"),
-        Lookup::Live => plain(
-            StatusCode::BAD_REQUEST,
-            "Cannot change transports mid-connection",
+fn unknown() -> Response {
+    plain(StatusCode::NOT_FOUND, "No Connection with that ID")
+}
+
+fn draining() -> Response {
+    plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The server is shutting down.",
+    )
+}
+
+fn not_offered(transport: Transport) -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        [(header::CONTENT_TYPE, "text/plain")],
+        format!(
+            "{} transport not supported by this end point type",
+            transport.name()
         ),
-        Lookup::Fresh(_) => (
-            StatusCode::NOT_FOUND,
-            [(header::CONTENT_TYPE, "text/plain")],
-            format!("{transport} transport not supported by this end point type"),
-        )
-            .into_response(),
-    }
+    )
+        .into_response()
 }
 
 /// Exactly the media type, without parameters, among others or alone.
@@ -232,5 +372,24 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// A socket whose connection can be found by its id.
+struct Listed {
+    sessions: Arc<Sessions>,
+    id: Arc<str>,
+}
+
+impl Listed {
+    fn new(sessions: Arc<Sessions>, id: Arc<str>) -> Self {
+        sessions.insert(Arc::clone(&id), Attached::WebSocket);
+        Self { sessions, id }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.sessions.remove(&self.id);
     }
 }

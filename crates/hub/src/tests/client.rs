@@ -129,7 +129,7 @@ impl Server {
         let permits = Arc::new(Semaphore::new(0));
         let (noting, noted) = mpsc::unbounded_channel();
         let lifetime = Lifetime::start(options, "TestHub", backplane);
-        tokio::spawn(beat(Arc::downgrade(&lifetime)));
+        tokio::spawn(beat(Arc::downgrade(&lifetime), Arc::default()));
         let hub = TestHub {
             permits: Arc::clone(&permits),
             noted: noting,

@@ -1,4 +1,45 @@
 //! What carries a connection's bytes. A transport never looks into a message.
 
+pub(crate) mod long_polling;
+pub(crate) mod server_sent_events;
+pub(crate) mod session;
 pub(crate) mod upgrade;
 pub(crate) mod websocket;
+
+use crate::options::HubOptions;
+
+/// The three ways in which SignalR moves bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    WebSockets,
+    ServerSentEvents,
+    LongPolling,
+}
+
+impl Transport {
+    /// Its name in a negotiation.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WebSockets => "WebSockets",
+            Self::ServerSentEvents => "ServerSentEvents",
+            Self::LongPolling => "LongPolling",
+        }
+    }
+
+    /// What it can carry, in the words of a negotiation.
+    pub(crate) fn formats(self) -> &'static [&'static str] {
+        match self {
+            Self::ServerSentEvents => &["Text"],
+            Self::WebSockets | Self::LongPolling => &["Text", "Binary"],
+        }
+    }
+
+    /// Whether clients may use it.
+    pub(crate) fn is_offered(self, options: &HubOptions) -> bool {
+        match self {
+            Self::WebSockets => options.transports.web_sockets,
+            Self::ServerSentEvents => options.transports.server_sent_events,
+            Self::LongPolling => options.transports.long_polling,
+        }
+    }
+}

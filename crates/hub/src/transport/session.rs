@@ -1,0 +1,179 @@
+//! Connections that consist of many requests: Server-Sent Events and Long Polling.
+//!
+//! A session is what those requests have in common. Its client's bytes come with POSTs, which may begin before the
+//! request that brings messages back does.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::Body;
+use bytes::BytesMut;
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::close_reason::CloseReason;
+use crate::connection::Connection;
+use crate::options::HubOptions;
+use crate::pipe::Pipe;
+
+/// Everything that is connected to an endpoint, by connection id, from its first request to its last.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<HashMap<Arc<str>, Attached>>);
+
+/// What a connection id stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Attached {
+    /// A connection that is one socket.
+    WebSocket,
+    /// One that is many requests.
+    Session(Arc<Session>),
+}
+
+impl Sessions {
+    fn table(&self) -> MutexGuard<'_, HashMap<Arc<str>, Attached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Attached> {
+        self.table().get(id).cloned()
+    }
+
+    pub(crate) fn insert(&self, id: Arc<str>, attached: Attached) {
+        self.table().insert(id, attached);
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.table().remove(id);
+    }
+
+    /// Once a second: ends sessions whose client has been away for too long.
+    pub(crate) fn reap(&self, limit: Duration) {
+        let mut dead = Vec::new();
+        self.table().retain(|_, attached| match attached {
+            Attached::Session(session) if session.away_for() > limit => {
+                dead.push(Arc::clone(session));
+                false
+            }
+            _ => true,
+        });
+        for session in dead {
+            session.abandon();
+        }
+    }
+}
+
+/// One connection of many requests.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) input: Pipe,
+    presence: Mutex<Presence>,
+    /// POSTs take turns, so that their bytes do not mix.
+    posting: tokio::sync::Mutex<()>,
+    /// Counts the requests that bring messages; a newer one replaces an older one.
+    newest: watch::Sender<u64>,
+}
+
+/// Whether the request that brings messages is there.
+#[derive(Debug)]
+struct Presence {
+    /// How many there are: one, or two while a newer poll replaces an older one.
+    requests: usize,
+    /// Since when there is none.
+    away_since: Instant,
+    /// Whether there has ever been one, so that the hub's side has been started.
+    started: bool,
+}
+
+/// The request that brings messages, for as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Presenting(Arc<Session>);
+
+impl Drop for Presenting {
+    fn drop(&mut self) {
+        let mut presence = self.0.presence();
+        presence.requests -= 1;
+        presence.away_since = Instant::now();
+    }
+}
+
+/// A POST that could not be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PostError {
+    /// The connection ended meanwhile.
+    Gone,
+    /// The client did not send what it had announced, or not in time.
+    Broken,
+}
+
+impl Session {
+    pub(crate) fn new(id: Arc<str>, options: &HubOptions) -> Self {
+        Self {
+            connection: Arc::new(Connection::new(id, options)),
+            input: Pipe::new(options.application_max_buffer_size),
+            presence: Mutex::new(Presence {
+                requests: 0,
+                away_since: Instant::now(),
+                started: false,
+            }),
+            posting: tokio::sync::Mutex::new(()),
+            newest: watch::Sender::new(0),
+        }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn away_for(&self) -> Duration {
+        let presence = self.presence();
+        match presence.requests {
+            0 => presence.away_since.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Notes that a request that brings messages has begun; true for the first one ever.
+    pub(crate) fn present(self: &Arc<Self>) -> (Presenting, bool) {
+        let mut presence = self.presence();
+        presence.requests += 1;
+        let first = !presence.started;
+        presence.started = true;
+        (Presenting(Arc::clone(self)), first)
+    }
+
+    /// Makes the calling request the newest; what comes back changes when it no longer is.
+    pub(crate) fn supersede(&self) -> watch::Receiver<u64> {
+        self.newest.send_modify(|count| *count += 1);
+        self.newest.subscribe()
+    }
+
+    /// The client is gone without a word.
+    pub(crate) fn abandon(&self) {
+        self.input.end(CloseReason::ConnectionLost);
+        self.connection.end(CloseReason::ConnectionLost);
+        self.connection.outbox.kill();
+    }
+
+    /// Takes the body of a POST: the next bytes of the client, wherever its messages begin and end. Waits while the
+    /// hub is busy; a client that is slow itself is given up.
+    pub(crate) async fn post(&self, body: Body, patience: Duration) -> Result<(), PostError> {
+        let _turn = self.posting.lock().await;
+        let mut pieces = body.into_data_stream();
+        loop {
+            let piece = match timeout(patience, pieces.next()).await {
+                Ok(Some(Ok(piece))) => piece,
+                Ok(None) => break,
+                Ok(Some(Err(_))) | Err(_) => return Err(PostError::Broken),
+            };
+            let mut piece = BytesMut::from(piece);
+            poll_fn(|context| self.input.poll_write(context, &mut piece)).await;
+        }
+        if self.input.has_ended() {
+            return Err(PostError::Gone);
+        }
+        Ok(())
+    }
+}
