@@ -7,6 +7,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+pub use crate::EncodeError;
 use crate::framing::RECORD_SEPARATOR;
 use crate::json_fields::{Fields, Present, missing};
 use crate::{
@@ -83,7 +84,7 @@ fn read(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
     headers.optional(Present::check_headers)?;
     let invocation_id = invocation_id.optional(|id| id.string("invocationId"))?;
     let target = target.optional(|target| target.string("target"))?;
-    let arguments = arguments.optional(|arguments| Arguments::new(arguments.raw()))?;
+    let arguments = arguments.optional(|arguments| Arguments::json(arguments.raw()))?;
     let stream_ids = stream_ids.optional(|ids| ids.strings("streamIds"))?;
     let error = error.optional(|error| error.string("error"))?;
     let allow_reconnect = allow_reconnect.optional(|allow| allow.boolean("allowReconnect"))?;
@@ -107,12 +108,12 @@ fn read(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
         1 => HubMessage::Invocation(invocation(required_id().ok())?),
         2 => HubMessage::StreamItem(StreamItem {
             invocation_id: required_id()?,
-            item: Value::new(item.required("item")?.raw()),
+            item: Value::json(item.required("item")?.raw()),
         }),
         3 => HubMessage::Completion(Completion {
             invocation_id: required_id()?,
             payload: match (
-                result.optional(|result| Ok(Value::new(result.raw())))?,
+                result.optional(|result| Ok(Value::json(result.raw())))?,
                 error,
             ) {
                 (Some(_), Some(_)) => {
@@ -144,11 +145,6 @@ fn read(record: &[u8]) -> Result<HubMessage<'_>, InvalidMessage> {
     })
 }
 
-/// What could not be written as JSON: a map whose keys are not strings, or a `Serialize` that refuses.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot be written as JSON: {0}")]
-pub struct EncodeError(#[from] serde_json::Error);
-
 /// Writes one record: `open`, then what `fill` adds, then `}` and the separator.
 fn record(
     out: &mut Vec<u8>,
@@ -167,7 +163,7 @@ fn field<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<(), EncodeError> {
     out.extend_from_slice(name.as_bytes());
-    Ok(serde_json::to_writer(out, value)?)
+    serde_json::to_writer(out, value).map_err(|error| EncodeError::new("JSON", error))
 }
 
 fn stream_ids_field(out: &mut Vec<u8>, stream_ids: &[&str]) -> Result<(), EncodeError> {
