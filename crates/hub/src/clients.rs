@@ -4,12 +4,10 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Deref;
 
-use hubcast_protocol::json;
-
 use crate::arguments::{ClientArguments, List};
 use crate::connection::Connection;
 use crate::error::SendError;
-use crate::frame::Frame;
+use crate::frame::Broadcast;
 use crate::lifetime::{Lifetime, To};
 
 /// The clients of a hub, to choose from. ASP.NET Core's `IHubClients`.
@@ -149,34 +147,37 @@ impl<'a> Recipients<'a> {
         arguments: A,
     ) -> impl Future<Output = Result<(), SendError>> + Send + use<'a, A> {
         // Encoded here and not in the future, which need not carry the arguments then.
-        let frame =
-            Frame::text(|out| json::write_invocation(out, None, method, &List(&arguments), &[]))
-                .map_err(|source| SendError::Encode {
-                    method: method.to_owned(),
-                    source,
-                });
+        let lifetime = self.lifetime;
+        let broadcast = Broadcast::encode(
+            |encoding| lifetime.writes(encoding),
+            |encoding, out| encoding.write_invocation(out, None, method, &List(&arguments), &[]),
+        )
+        .map_err(|source| SendError::Encode {
+            method: method.to_owned(),
+            source,
+        });
         drop(arguments);
-        async move { self.deliver(frame?).await }
+        async move { self.deliver(broadcast?).await }
     }
 
-    async fn deliver(self, frame: Frame) -> Result<(), SendError> {
+    async fn deliver(self, message: Broadcast) -> Result<(), SendError> {
         match &self.chosen {
-            Chosen::All => self.to(To::All, frame).await,
+            Chosen::All => self.to(To::All, &message).await,
             Chosen::Connections(ids) => {
                 for id in ids.iter().filter(|id| !self.except.contains(**id)) {
-                    self.to(To::Connection(id), frame.clone()).await;
+                    self.to(To::Connection(id), &message).await;
                 }
             }
             Chosen::Groups(names) => {
                 for name in names {
-                    self.to(To::Group(name), frame.clone()).await;
+                    self.to(To::Group(name), &message).await;
                 }
             }
         }
         Ok(())
     }
 
-    async fn to(&self, to: To<'_>, frame: Frame) {
-        self.lifetime.send(to, &self.except, frame).await;
+    async fn to(&self, to: To<'_>, message: &Broadcast) {
+        self.lifetime.send(to, &self.except, message).await;
     }
 }

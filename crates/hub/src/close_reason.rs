@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hubcast_protocol::json;
+use hubcast_protocol::Encoding;
 
 use crate::frame::Frame;
 
@@ -53,16 +53,19 @@ impl CloseReason {
     /// The last hub message that the client is sent, if there is one.
     ///
     /// `allowReconnect` is true wherever coming back may help, as in ASP.NET Core.
-    pub(crate) fn close_message(&self, detailed_errors: bool) -> Option<Frame> {
+    pub(crate) fn close_message(&self, encoding: Encoding, detailed_errors: bool) -> Option<Frame> {
+        let close = |error: Option<&str>| {
+            Some(Frame::infallible(encoding, |out| {
+                encoding.write_close(out, error, true)
+            }))
+        };
         let (exception, detail) = match self {
             Self::ClientLeft
             | Self::ConnectionLost
             | Self::HandshakeCanceled
             | Self::HandshakeRefused(_)
             | Self::WebSocketError(_) => return None,
-            Self::ServerShutdown | Self::PollingEnded => {
-                return Some(Frame::infallible(|out| json::write_close(out, None, true)));
-            }
+            Self::ServerShutdown | Self::PollingEnded => return close(None),
             Self::ProtocolError(detail) => ("InvalidDataException", detail.as_str()),
             Self::ClientTimeout => (
                 "OperationCanceledException",
@@ -77,9 +80,7 @@ impl CloseReason {
         if detailed_errors {
             error = format!("{error} {exception}: {detail}");
         }
-        Some(Frame::infallible(|out| {
-            json::write_close(out, Some(&error), true);
-        }))
+        close(Some(&error))
     }
 
     /// The code that the WebSocket is closed with: 1000 unless its own rules were broken.

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
+use hubcast_protocol::Encoding;
 use tokio::time::{Duration, Instant};
 
 use crate::close_reason::CloseReason;
-use crate::frame::Frame;
+use crate::frame::{Broadcast, Frame};
 use crate::options::HubOptions;
 use crate::outbox::Outbox;
 use crate::transport::Transport;
@@ -21,6 +22,8 @@ pub(crate) struct Connection {
     /// Its public name; also its name on the backplane.
     pub(crate) id: Arc<str>,
     pub(crate) outbox: Outbox,
+    /// What its messages are written in; agreed on in the handshake.
+    encoding: OnceLock<Encoding>,
     /// What carries its bytes; fixed by the first request that does.
     transport: OnceLock<Transport>,
     end: OnceLock<CloseReason>,
@@ -54,6 +57,7 @@ impl Connection {
         Self {
             id,
             outbox: Outbox::new(options.transport_max_buffer_size),
+            encoding: OnceLock::new(),
             transport: OnceLock::new(),
             end: OnceLock::new(),
             ending: AtomicWaker::new(),
@@ -76,6 +80,29 @@ impl Connection {
     /// What carries the connection, once that is known.
     pub(crate) fn transport(&self) -> Option<Transport> {
         self.transport.get().copied()
+    }
+
+    /// Fixes what the connection's messages are written in.
+    pub(crate) fn agree_on(&self, encoding: Encoding) {
+        // Once: there is one handshake.
+        let _ = self.encoding.set(encoding);
+    }
+
+    /// What the connection's messages are written in; JSON until that is agreed on, as in the handshake itself.
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding.get().copied().unwrap_or(Encoding::Json)
+    }
+
+    /// Queues a message that others get, too.
+    pub(crate) fn deliver(&self, broadcast: &Broadcast) {
+        if let Some(frame) = broadcast.frame(self.encoding()) {
+            self.send(frame.clone());
+        } else {
+            tracing::debug!(
+                connection = &*self.id,
+                "a message was not to be had in the encoding of a client"
+            );
+        }
     }
 
     /// Queues a message. A connection that has no room for it is ended.
@@ -170,7 +197,7 @@ impl Connection {
     /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long.
     ///
     /// Not for long polling, where every poll is a sign of life and what waits may wait for the next one.
-    pub(crate) fn tick(&self, options: &HubOptions, ping: &Frame) {
+    pub(crate) fn tick(&self, options: &HubOptions, ping: &Broadcast) {
         if self.transport() == Some(Transport::LongPolling) {
             return;
         }
@@ -195,7 +222,7 @@ impl Connection {
         // Counted from the last ping, whatever else was sent since: that is what ASP.NET Core does.
         if since(&clock.pinged) >= options.keep_alive_interval {
             clock.pinged.store(now, Ordering::Relaxed);
-            self.send(ping.clone());
+            self.deliver(ping);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hubcast_protocol::{HubMessage, Invocation, json};
+use hubcast_protocol::{Encoding, HubMessage, Invocation};
 
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
@@ -30,6 +30,7 @@ pub(crate) struct Dispatcher<H: Hub> {
     methods: Arc<Methods<H>>,
     connection: Arc<Connection>,
     context: Arc<CallerContext>,
+    encoding: Encoding,
     detailed_errors: bool,
     running: Option<Running>,
     /// The call of `running`, in case it must be answered without it.
@@ -51,6 +52,7 @@ impl<H: Hub> Dispatcher<H> {
         Self {
             hub,
             methods,
+            encoding: connection.encoding(),
             connection,
             context: Arc::new(context),
             detailed_errors: options.enable_detailed_errors,
@@ -69,7 +71,9 @@ impl<H: Hub> Dispatcher<H> {
 
     /// Takes one message of the client. `Err` ends the connection.
     pub(crate) fn take(&mut self, record: Bytes) -> Result<(), CloseReason> {
-        let message = json::parse(&record)
+        let message = self
+            .encoding
+            .parse(&record)
             .map_err(|invalid| CloseReason::ProtocolError(invalid.to_string()))?;
         match message {
             HubMessage::Invocation(invocation) => {
@@ -101,6 +105,7 @@ impl<H: Hub> Dispatcher<H> {
         Call {
             invocation_id: invocation.invocation_id.as_deref().map(str::to_owned),
             target: invocation.target.clone().into_owned(),
+            encoding: self.encoding,
             detailed_errors: self.detailed_errors,
         }
     }
@@ -206,7 +211,7 @@ impl<H: Hub> Dispatcher<H> {
         {
             self.waiting_bytes -= record.len();
             // It was read once already when it came.
-            if let Ok(HubMessage::Invocation(invocation)) = json::parse(&record) {
+            if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
                 self.start(&invocation);
             }
         }
@@ -226,7 +231,7 @@ impl<H: Hub> Dispatcher<H> {
     /// The server is going away: waits for the running call, answers those that wait with an error.
     pub(crate) async fn drain(&mut self) {
         for record in std::mem::take(&mut self.waiting) {
-            if let Ok(HubMessage::Invocation(invocation)) = json::parse(&record) {
+            if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
                 let call = self.call_of(&invocation);
                 self.answer(call.failed_to_run(" HubException: The server is shutting down."));
             }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backplane::{Backplane, BackplaneStatus};
 use crate::context::HubContext;
-use crate::frame::Frame;
+use crate::frame::Broadcast;
 use crate::handler::Served;
 use crate::hub::Hub;
 use crate::lifetime::Lifetime;
@@ -198,7 +199,7 @@ fn type_name<H>() -> String {
 
 /// Looks after all connections once a second, for as long as there is anything to look after.
 pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>, sessions: Arc<Sessions>) {
-    let ping = Frame::ping();
+    let ping = Broadcast::from_payloads(|encoding| Some(Bytes::from_static(encoding.ping())));
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

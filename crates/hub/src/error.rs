@@ -88,7 +88,7 @@ pub enum SendError {
         /// The client method that was to be called.
         method: String,
         /// What the encoder objected to.
-        source: hubcast_protocol::json::EncodeError,
+        source: hubcast_protocol::EncodeError,
     },
 }
 

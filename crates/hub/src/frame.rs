@@ -1,7 +1,7 @@
 //! One encoded hub message, ready for every socket it goes to.
 
 use bytes::Bytes;
-use hubcast_protocol::json::{self, EncodeError};
+use hubcast_protocol::{EncodeError, Encoding, handshake};
 
 /// The bytes of one hub message with the WebSocket frame header in front of them.
 ///
@@ -16,32 +16,35 @@ pub(crate) struct Frame {
 /// The longest header of an unmasked frame: two bytes and a 64-bit length.
 const HEADER_ROOM: usize = 10;
 const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
+fn opcode(encoding: Encoding) -> u8 {
+    if encoding.is_binary() { BINARY } else { TEXT }
+}
+
 impl Frame {
-    /// A text frame around what `write` appends.
-    pub(crate) fn text(
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
-    ) -> Result<Self, EncodeError> {
+    /// A frame around the message that `write` appends.
+    pub(crate) fn encode<E>(
+        encoding: Encoding,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let mut buffer = Vec::with_capacity(HEADER_ROOM + 118);
         buffer.resize(HEADER_ROOM, 0);
         write(&mut buffer)?;
-        Ok(Self::around(buffer, TEXT))
+        Ok(Self::around(buffer, opcode(encoding)))
     }
 
-    /// A text frame around bytes that are complete already, such as a message from another server.
-    pub(crate) fn from_payload(payload: &[u8]) -> Self {
-        let mut buffer = Vec::with_capacity(HEADER_ROOM + payload.len());
-        buffer.resize(HEADER_ROOM, 0);
-        buffer.extend_from_slice(payload);
-        Self::around(buffer, TEXT)
-    }
-
-    /// A text frame whose content cannot fail to be written.
-    pub(crate) fn infallible(write: impl FnOnce(&mut Vec<u8>)) -> Self {
+    /// A frame around a message that cannot fail to be written.
+    pub(crate) fn infallible(encoding: Encoding, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut buffer = vec![0; HEADER_ROOM];
         write(&mut buffer);
-        Self::around(buffer, TEXT)
+        Self::around(buffer, opcode(encoding))
+    }
+
+    /// A frame around bytes that are complete already, such as a message from another server.
+    pub(crate) fn from_payload(encoding: Encoding, payload: &[u8]) -> Self {
+        Self::infallible(encoding, |out| out.extend_from_slice(payload))
     }
 
     /// Puts the header right before the payload; what it does not need of its room stays unused.
@@ -84,13 +87,8 @@ impl Frame {
     }
 
     /// The answer to a handshake that succeeded.
-    pub(crate) fn accepted() -> Self {
-        Self::from_payload(hubcast_protocol::handshake::ACCEPTED)
-    }
-
-    /// A sign of life.
-    pub(crate) fn ping() -> Self {
-        Self::from_payload(json::PING)
+    pub(crate) fn accepted(encoding: Encoding) -> Self {
+        Self::from_payload(encoding, handshake::ACCEPTED)
     }
 
     /// The whole frame, as it goes to a WebSocket.
@@ -98,7 +96,7 @@ impl Frame {
         &self.bytes
     }
 
-    /// The hub message alone, its record separator included.
+    /// The hub message alone, its separator or length included.
     pub(crate) fn payload(&self) -> Bytes {
         self.bytes.slice(self.header..)
     }
@@ -106,6 +104,48 @@ impl Frame {
     /// How many bytes the frame keeps alive.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+/// One hub message for many receivers: a frame for each encoding that any of them may read.
+#[derive(Debug, Clone)]
+pub(crate) struct Broadcast {
+    json: Option<Frame>,
+    messagepack: Option<Frame>,
+}
+
+impl Broadcast {
+    /// Encodes a message once in each of the encodings.
+    pub(crate) fn encode(
+        encodings: impl Fn(Encoding) -> bool,
+        write: impl Fn(Encoding, &mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<Self, EncodeError> {
+        let encode = |encoding| {
+            encodings(encoding)
+                .then(|| Frame::encode(encoding, |out| write(encoding, out)))
+                .transpose()
+        };
+        Ok(Self {
+            json: encode(Encoding::Json)?,
+            messagepack: encode(Encoding::MessagePack)?,
+        })
+    }
+
+    /// Frames what another server has encoded.
+    pub(crate) fn from_payloads(payload: impl Fn(Encoding) -> Option<Bytes>) -> Self {
+        let frame = |encoding| Some(Frame::from_payload(encoding, &payload(encoding)?));
+        Self {
+            json: frame(Encoding::Json),
+            messagepack: frame(Encoding::MessagePack),
+        }
+    }
+
+    /// The frame for a receiver; `None` if the message is not to be had in its encoding.
+    pub(crate) fn frame(&self, encoding: Encoding) -> Option<&Frame> {
+        match encoding {
+            Encoding::Json => self.json.as_ref(),
+            Encoding::MessagePack => self.messagepack.as_ref(),
+        }
     }
 }
 
@@ -123,7 +163,7 @@ mod tests {
             (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let payload = vec![b'x'; length];
-            let frame = Frame::from_payload(&payload);
+            let frame = Frame::from_payload(Encoding::Json, &payload);
             assert_eq!(frame.websocket()[..header.len()], header);
             assert_eq!(frame.websocket()[header.len()..], payload);
             assert_eq!(frame.payload(), payload);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hubcast_protocol::Encoding;
 use hubcast_protocol::framing::Records;
 use hubcast_protocol::handshake::{self, HandshakeRequest};
-use hubcast_protocol::json;
 use tokio::time::{Duration, timeout};
 
 use crate::close_reason::CloseReason;
@@ -18,6 +18,7 @@ use crate::lifetime::Lifetime;
 use crate::methods::Methods;
 use crate::options::HubOptions;
 use crate::pipe::Pipe;
+use crate::transport::Transport;
 
 /// How long a running call is waited for when the server goes away. Leaves time to say goodbye within the five
 /// seconds after which a server that stops is expected to be gone.
@@ -39,12 +40,14 @@ impl<H: Hub> Served<H> {
         let shaken = tokio::select! {
             biased;
             () = self.lifetime.shutting_down() => Err(CloseReason::ServerShutdown),
-            shaken = handshake(input, &mut records, options) => shaken,
+            shaken = handshake(&connection, input, &mut records, options) => shaken,
         };
         let reason = match shaken {
-            Ok(()) => {
+            Ok(encoding) => {
+                connection.agree_on(encoding);
+                records.switch_to(encoding);
                 // Before anything else can be sent to it: nothing may precede the answer.
-                connection.send(Frame::accepted());
+                connection.send(Frame::accepted(encoding));
                 // Leaves everything again however this ends, a dropped task included.
                 let registered = Registered {
                     lifetime: &self.lifetime,
@@ -56,13 +59,16 @@ impl<H: Hub> Served<H> {
                 // is lost that was sent to it up to here.
                 connection
                     .outbox
-                    .finish(reason.close_message(options.enable_detailed_errors));
+                    .finish(reason.close_message(encoding, options.enable_detailed_errors));
                 drop(registered);
                 reason
             }
             Err(reason) => {
                 if let Some(text) = refusal(&reason) {
-                    connection.send(Frame::from_payload(&handshake::refused(text)));
+                    connection.send(Frame::from_payload(
+                        Encoding::Json,
+                        &handshake::refused(text),
+                    ));
                 }
                 // No Close message: the client does not know yet that it speaks the hub protocol.
                 connection.outbox.finish(None);
@@ -160,10 +166,11 @@ fn next(records: &mut Records, options: &HubOptions) -> Result<Option<Bytes>, Cl
 
 /// Waits for the client's request and says whether it is one that this server can agree to.
 async fn handshake(
+    connection: &Connection,
     input: &Pipe,
     records: &mut Records,
     options: &HubOptions,
-) -> Result<(), CloseReason> {
+) -> Result<Encoding, CloseReason> {
     let request = async {
         loop {
             match records.next(options.maximum_receive_message_size) {
@@ -185,9 +192,17 @@ async fn handshake(
         CloseReason::HandshakeRefused(text)
     })?;
     let HandshakeRequest { protocol, version } = &request;
-    if !protocol.eq_ignore_ascii_case(json::NAME) {
+    let encoding = Encoding::from_name(protocol).filter(|encoding| options.supports(*encoding));
+    let Some(encoding) = encoding else {
         return Err(CloseReason::HandshakeRefused(format!(
             "The protocol '{protocol}' is not supported."
+        )));
+    };
+    if encoding.is_binary() && connection.transport() == Some(Transport::ServerSentEvents) {
+        return Err(CloseReason::HandshakeRefused(format!(
+            "Cannot use the '{}' protocol on the current transport. The transport does not support 'Binary' transfer \
+             format.",
+            encoding.name()
         )));
     }
     if *version > handshake::NEWEST_VERSION {
@@ -195,7 +210,7 @@ async fn handshake(
             "The server does not support version {version} of the '{protocol}' protocol."
         )));
     }
-    Ok(())
+    Ok(encoding)
 }
 
 /// What a client is told whose handshake failed; `None` if there is nobody to tell.

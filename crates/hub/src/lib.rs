@@ -77,6 +77,7 @@ pub use context::{CallerContext, Groups, HubContext};
 pub use endpoint::HubEndpoint;
 pub use error::{GroupError, HubError, HubResult, SendError};
 pub use hub::Hub;
+pub use hubcast_protocol::Encoding;
 pub use lifetime::ACK_TIMEOUT;
 pub use methods::{IntoCompletion, Method, Methods};
 pub use options::{HubOptions, Transports};

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hubcast_protocol::Arguments;
-use hubcast_protocol::json::{self, EncodeError};
+use hubcast_protocol::{Arguments, EncodeError, Encoding};
 use serde::Serialize;
 
 use crate::binding::{BindError, FromArguments};
@@ -48,7 +47,7 @@ impl<H: Hub> Methods<H> {
     ///
     /// Clients find it by `name` in any ASCII case, and must give exactly as many arguments as there are
     /// parameters; both as in ASP.NET Core. A parameter that may be `null` is an `Option`; one that takes anything
-    /// is a `serde_json::Value` or, unchanged to the letter, a `Box<serde_json::value::RawValue>`. Parameters own
+    /// is a `serde_json::Value` or, where it is JSON unchanged to the letter, a `Box<serde_json::value::RawValue>`. Parameters own
     /// their data: write `String`, not `&str`, for which the compiler has only "not general enough" to say.
     ///
     /// # Panics
@@ -134,13 +133,17 @@ pub(crate) struct Call {
     pub(crate) invocation_id: Option<String>,
     /// The method's name in the caller's spelling, for texts.
     pub(crate) target: String,
+    /// What the answer is written in.
+    pub(crate) encoding: Encoding,
     pub(crate) detailed_errors: bool,
 }
 
 impl Call {
     fn succeeded<T: Serialize>(&self, value: &T) -> Option<Frame> {
         let id = self.invocation_id.as_deref()?;
-        match Frame::text(|out| json::write_result(out, id, value)) {
+        match Frame::encode(self.encoding, |out| {
+            self.encoding.write_result(out, id, value)
+        }) {
             Ok(frame) => Some(frame),
             Err(error) => self.unencodable(&error),
         }
@@ -175,7 +178,9 @@ impl Call {
     /// The answer with a text of its own.
     pub(crate) fn error(&self, text: &str) -> Option<Frame> {
         let id = self.invocation_id.as_deref()?;
-        Some(Frame::infallible(|out| json::write_error(out, id, text)))
+        Some(Frame::infallible(self.encoding, |out| {
+            self.encoding.write_error(out, id, text)
+        }))
     }
 }
 

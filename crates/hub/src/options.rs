@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hubcast_protocol::Encoding;
+
 use crate::origins::AllowedOrigins;
 
 /// The settings of one hub endpoint.
@@ -62,6 +64,10 @@ pub struct HubOptions {
     ///
     /// With several servers their clocks must agree to within a small part of it.
     pub negotiation_lifetime: Duration,
+    /// Which encodings clients may use. Default: JSON and MessagePack.
+    ///
+    /// With a backplane every message is sent in all of them, since any server may have clients of any.
+    pub supported_protocols: Vec<Encoding>,
     /// Which transports clients may use. Default: all of them; clients prefer WebSockets.
     pub transports: Transports,
     /// How long a poll waits for something to send. Default: 90 s, less than the 100 s after which the stock clients
@@ -74,6 +80,13 @@ pub struct HubOptions {
     pub minimum_protocol_version: i32,
     /// Whose web pages may talk to this hub. Default: pages of this very host.
     pub allowed_origins: AllowedOrigins,
+}
+
+impl HubOptions {
+    /// Whether clients may use an encoding.
+    pub(crate) fn supports(&self, encoding: Encoding) -> bool {
+        self.supported_protocols.contains(&encoding)
+    }
 }
 
 /// The transports that clients are told of and may use.
@@ -111,6 +124,7 @@ impl Default for HubOptions {
             transport_send_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             negotiation_lifetime: Duration::from_secs(15),
+            supported_protocols: Encoding::ALL.to_vec(),
             transports: Transports::default(),
             poll_timeout: Duration::from_secs(90),
             disconnect_timeout: Duration::from_secs(15),

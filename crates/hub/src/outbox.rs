@@ -257,9 +257,10 @@ impl State {
 mod tests {
     use super::*;
     use futures_util::task::noop_waker;
+    use hubcast_protocol::Encoding;
 
     fn frame(size: usize) -> Frame {
-        Frame::from_payload(&vec![b'x'; size])
+        Frame::from_payload(Encoding::Json, &vec![b'x'; size])
     }
 
     /// A socket that takes so many bytes and then no more.
@@ -332,7 +333,9 @@ mod tests {
     async fn many_frames_leave_in_pieces_of_any_size_and_in_order() {
         let outbox = Outbox::new(1 << 20);
         for number in 0..200u8 {
-            outbox.push(Frame::from_payload(&[number; 3])).unwrap();
+            outbox
+                .push(Frame::from_payload(Encoding::Json, &[number; 3]))
+                .unwrap();
         }
         let mut seen = Vec::new();
         let waker = noop_waker();

@@ -6,10 +6,12 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use hubcast_protocol::framing::RECORD_SEPARATOR;
-use hubcast_protocol::json;
+use hubcast_protocol::Encoding;
+use hubcast_protocol::framing::Records;
 use rmp::decode;
 use rmp::encode;
+
+use crate::frame::Broadcast;
 
 /// A payload that is not what its channel carries.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,26 +23,46 @@ pub(crate) struct Malformed(&'static str);
 pub(crate) struct Message {
     /// Connections that shall not get it.
     pub(crate) except: HashSet<String>,
-    /// The hub message as JSON, its record separator included.
-    pub(crate) json: Bytes,
+    /// The hub message in each encoding that it came in, framing included.
+    encoded: Vec<(Encoding, Bytes)>,
 }
 
-/// `[excluded ids, {"json": message}]`
-pub(crate) fn write_message(except: &HashSet<String>, json: &[u8]) -> Bytes {
+impl Message {
+    /// The message, ready for receivers on this server.
+    pub(crate) fn broadcast(&self) -> Broadcast {
+        Broadcast::from_payloads(|wanted| {
+            let found = self
+                .encoded
+                .iter()
+                .find(|(encoding, _)| *encoding == wanted);
+            found.map(|(_, payload)| payload.clone())
+        })
+    }
+}
+
+/// `[excluded ids, {protocol: message, ..}]`
+pub(crate) fn write_message(except: &HashSet<String>, message: &Broadcast) -> Bytes {
+    let encoded = Encoding::ALL
+        .into_iter()
+        .filter_map(|encoding| Some((encoding, message.frame(encoding)?)));
+    let encoded: Vec<_> = encoded.collect();
     let ids: usize = except.iter().map(|id| id.len() + 5).sum();
-    let mut out = Vec::with_capacity(ids + json.len() + 24);
+    let bytes: usize = encoded.iter().map(|(_, frame)| frame.len() + 20).sum();
+    let mut out = Vec::with_capacity(ids + bytes + 8);
     infallible(encode::write_array_len(&mut out, 2));
     infallible(encode::write_array_len(&mut out, length(except.len())));
     for id in except {
         infallible(encode::write_str(&mut out, id));
     }
-    infallible(encode::write_map_len(&mut out, 1));
-    infallible(encode::write_str(&mut out, json::NAME));
-    infallible(encode::write_bin(&mut out, json));
+    infallible(encode::write_map_len(&mut out, length(encoded.len())));
+    for (encoding, frame) in encoded {
+        infallible(encode::write_str(&mut out, encoding.name()));
+        infallible(encode::write_bin(&mut out, &frame.payload()));
+    }
     out.into()
 }
 
-/// Reads `[excluded ids, {protocol: message, ..}, ..]`; more items are ignored.
+/// Reads `[excluded ids, {protocol: message, ..}, ..]`; more items are ignored, and so are unknown protocols.
 pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
     let mut input = Input(payload);
     input.array("message", 2)?;
@@ -50,21 +72,34 @@ pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
         except.insert(input.string("excluded id")?.to_owned());
     }
     let protocols = decode::read_map_len(&mut input).map_err(|_| Malformed("protocols"))?;
-    let mut found = None;
+    let mut encoded = Vec::new();
     for _ in 0..protocols {
         let name = input.string("protocol")?;
         let message = input.binary("encoded message")?;
-        if name == json::NAME {
-            found = Some(payload.slice_ref(message));
+        // Names are matched exactly here, unlike in a handshake.
+        let Some(encoding) = Encoding::ALL
+            .into_iter()
+            .find(|encoding| encoding.name() == name)
+        else {
+            continue;
+        };
+        if !is_one_message(encoding, message) {
+            return Err(Malformed("not exactly one message"));
         }
+        encoded.push((encoding, payload.slice_ref(message)));
     }
-    let json = found.ok_or(Malformed("no JSON among the encodings"))?;
-    // Half a record, or two, would break the stream of every receiver.
-    let end = json.iter().position(|byte| *byte == RECORD_SEPARATOR);
-    if end.is_none_or(|end| end + 1 != json.len()) {
-        return Err(Malformed("not one JSON record"));
+    if encoded.is_empty() {
+        return Err(Malformed("no encoding that is known"));
     }
-    Ok(Message { except, json })
+    Ok(Message { except, encoded })
+}
+
+/// Half a message, or two, would break the stream of every receiver.
+fn is_one_message(encoding: Encoding, bytes: &[u8]) -> bool {
+    let mut records = Records::new();
+    records.switch_to(encoding);
+    records.push(bytes);
+    matches!(records.next(None), Ok(Some(_))) && records.is_empty()
 }
 
 /// A request to the server that has a connection.
@@ -193,28 +228,52 @@ mod tests {
 
     const JSON: &str = "7b2274797065223a312c22746172676574223a22526563656976654d657373616765222c22617267756d656e7473223a5b2275222c226869225d7d1e";
 
+    const MESSAGEPACK: &str = "1a 96 01 80 c0 ae526563656976654d657373616765 92 a175 a26869 90";
+
+    fn message(encodings: &[Encoding]) -> Broadcast {
+        Broadcast::encode(
+            |encoding| encodings.contains(&encoding),
+            |encoding, out| {
+                encoding.write_invocation(out, None, "ReceiveMessage", &("u", "hi"), &[])
+            },
+        )
+        .unwrap()
+    }
+
     #[test]
     fn a_message_is_written_as_dotnet_writes_it() {
         let none = HashSet::new();
-        let written = write_message(&none, &bytes(JSON));
+        let written = write_message(&none, &message(&Encoding::ALL));
+        let golden = format!(
+            "92 90 82 a4 6a736f6e c4 3c {JSON} ab 6d6573736167657061636b c4 1b {MESSAGEPACK}"
+        );
+        assert_eq!(written, bytes(&golden));
+
+        let written = write_message(&none, &message(&[Encoding::Json]));
         assert_eq!(
             written,
             bytes(&format!("92 90 81 a4 6a736f6e c4 3c {JSON}"))
         );
 
         let one = HashSet::from(["c1".to_owned()]);
-        assert_eq!(write_message(&one, b"{}\x1e")[..5], bytes("92 91 a26331"));
+        assert_eq!(
+            write_message(&one, &message(&Encoding::ALL))[..5],
+            bytes("92 91 a26331")
+        );
     }
 
     #[test]
     fn a_message_with_more_encodings_and_more_items_is_understood() {
         let payload = bytes(&format!(
-            "94 91a26331 82 a4 6a736f6e c4 3c {JSON} ab 6d6573736167657061636b
-             c4 1b 1a 96 01 80 c0 ae526563656976654d657373616765 92 a175 a26869 90 a3616263 a178"
+            "94 91a26331 83 a27031 c4012a a4 6a736f6e c4 3c {JSON} ab 6d6573736167657061636b
+             c4 1b {MESSAGEPACK} a3616263 a178"
         ));
         let message = read_message(&payload).unwrap();
-        assert_eq!(message.json, bytes(JSON));
         assert_eq!(message.except, HashSet::from(["c1".to_owned()]));
+        let broadcast = message.broadcast();
+        let payload = |encoding| broadcast.frame(encoding).unwrap().payload();
+        assert_eq!(payload(Encoding::Json), bytes(JSON));
+        assert_eq!(payload(Encoding::MessagePack), bytes(MESSAGEPACK));
     }
 
     #[test]
@@ -257,6 +316,8 @@ mod tests {
             "92 90 81 a46a736f6e c402 7b7d",
             "92 90 81 a46a736f6e c403 1e7b1e",
             "92 91 a2c328 81 a46a736f6e c401 1e",
+            "92 90 81 ab6d6573736167657061636b c402 0290",
+            "92 90 81 ab6d6573736167657061636b c404 029106 00",
         ] {
             assert!(read_message(&bytes(hex)).is_err(), "{hex}");
         }

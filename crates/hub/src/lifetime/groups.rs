@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::connection::Connection;
-use crate::frame::Frame;
+use crate::frame::Broadcast;
 
 /// All groups that have a member here. A group exists from its first member to its last.
 ///
@@ -117,14 +117,14 @@ impl GroupTable {
     }
 
     /// Hands a message to every member that is not excepted.
-    pub(crate) fn deliver(&self, name: &str, except: &HashSet<String>, frame: &Frame) {
+    pub(crate) fn deliver(&self, name: &str, except: &HashSet<String>, message: &Broadcast) {
         let Some((_, group)) = self.find(name) else {
             return;
         };
         let group = lock(&group);
         for (id, member) in &group.members {
             if except.is_empty() || !except.contains(&**id) {
-                member.send(frame.clone());
+                member.deliver(message);
             }
         }
     }

@@ -9,11 +9,12 @@ mod envelope;
 mod groups;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use hubcast_protocol::Encoding;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::backplane::{Backplane, Receiver};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::error::GroupError;
-use crate::frame::Frame;
+use crate::frame::Broadcast;
 use crate::options::HubOptions;
 use crate::random;
 use channels::{Channel, Channels};
@@ -45,6 +46,8 @@ pub(crate) struct Lifetime {
     pub(crate) options: HubOptions,
     connections: Mutex<HashMap<Arc<str>, Arc<Connection>>>,
     groups: GroupTable,
+    /// How many connections here read MessagePack.
+    messagepack_readers: AtomicUsize,
     /// Set when the server goes away; from then on whatever connects is ended at once.
     shutting_down: watch::Sender<bool>,
     remote: Option<Remote>,
@@ -80,6 +83,7 @@ impl Lifetime {
             options,
             connections: Mutex::default(),
             groups: GroupTable::default(),
+            messagepack_readers: AtomicUsize::new(0),
             shutting_down: watch::Sender::new(false),
             remote: backplane.map(|backplane| {
                 let server_name = server_name();
@@ -130,8 +134,20 @@ impl Lifetime {
             .for_each(|connection| act(connection));
     }
 
+    /// Whether a message must be written in an encoding, because somebody may read it.
+    pub(crate) fn writes(&self, encoding: Encoding) -> bool {
+        match encoding {
+            _ if self.remote.is_some() => self.options.supports(encoding),
+            Encoding::Json => true,
+            Encoding::MessagePack => self.messagepack_readers.load(Ordering::Relaxed) > 0,
+        }
+    }
+
     /// From now on the connection gets messages. Done when none sent from then on can be missed.
     pub(crate) fn connect(&self, connection: &Arc<Connection>) -> BoxFuture<'static, ()> {
+        if connection.encoding() == Encoding::MessagePack {
+            self.messagepack_readers.fetch_add(1, Ordering::Relaxed);
+        }
         let id = Arc::clone(&connection.id);
         self.connections().insert(id, Arc::clone(connection));
         // Not missed: whoever set it since has found the connection in the table.
@@ -164,14 +180,14 @@ impl Lifetime {
     }
 
     /// Sends a message to clients, wherever they are.
-    pub(crate) async fn send(&self, to: To<'_>, except: &HashSet<String>, frame: Frame) {
+    pub(crate) async fn send(&self, to: To<'_>, except: &HashSet<String>, message: &Broadcast) {
         if let To::Connection(id) = to
             && let Some(connection) = self.find(id)
         {
-            return connection.send(frame);
+            return connection.deliver(message);
         }
         let Some(remote) = &self.remote else {
-            return self.deliver(to, except, &frame);
+            return self.deliver(to, except, message);
         };
         let (channel, except) = match to {
             To::All => (remote.channels.all(), Some(except)),
@@ -179,25 +195,25 @@ impl Lifetime {
             To::Connection(id) => (remote.channels.connection(id), None),
         };
         let none = HashSet::new();
-        let payload = envelope::write_message(except.unwrap_or(&none), &frame.payload());
+        let payload = envelope::write_message(except.unwrap_or(&none), message);
         remote.backplane.publish(&channel, payload).await;
     }
 
     /// Hands a message to the connections on this server.
-    fn deliver(&self, to: To<'_>, except: &HashSet<String>, frame: &Frame) {
+    fn deliver(&self, to: To<'_>, except: &HashSet<String>, message: &Broadcast) {
         match to {
             // Under the lock, so that everybody sees one order.
             To::All => {
                 for (id, connection) in &*self.connections() {
                     if except.is_empty() || !except.contains(&**id) {
-                        connection.send(frame.clone());
+                        connection.deliver(message);
                     }
                 }
             }
-            To::Group(group) => self.groups.deliver(group, except, frame),
+            To::Group(group) => self.groups.deliver(group, except, message),
             To::Connection(id) => {
                 if let Some(connection) = self.find(id) {
-                    connection.send(frame.clone());
+                    connection.deliver(message);
                 }
             }
         }
@@ -297,7 +313,7 @@ impl Lifetime {
             None => return Ok(()),
         };
         let message = envelope::read_message(payload)?;
-        self.deliver(to, &message.except, &Frame::from_payload(&message.json));
+        self.deliver(to, &message.except, &message.broadcast());
         Ok(())
     }
 

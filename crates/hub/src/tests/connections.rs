@@ -25,8 +25,8 @@ async fn handshakes_are_taken_as_aspnet_core_takes_them() {
     }
     for (request, error) in [
         (
-            r#"{"protocol":"messagepack","version":1}"#,
-            "The protocol 'messagepack' is not supported.",
+            r#"{"protocol":"nope","version":1}"#,
+            "The protocol 'nope' is not supported.",
         ),
         (
             r#"{"protocol":"","version":1}"#,
