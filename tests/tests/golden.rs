@@ -22,8 +22,10 @@ async fn a_message_is_published_in_exactly_these_bytes() {
     let mut client = Client::connect(server.url()).await;
     client.say("r", "u", "hi").await;
 
-    let mut expected = b"\x92\x90\x81\xa4json\xc4\x3c".to_vec();
+    let mut expected = b"\x92\x90\x82\xa4json\xc4\x3c".to_vec();
     expected.extend(JSON);
+    expected.extend(b"\xabmessagepack\xc4\x1b");
+    expected.extend(MESSAGE_PACK);
     assert_eq!(payload(&mut subscriber).await, expected);
 }
 
@@ -35,7 +37,7 @@ async fn names_of_channels_are_the_rooms_names_untouched() {
     for room in ["with space", "a:b", "Grüße 🚋", "*", ""] {
         let mut subscriber = redis.subscribe(&format!("ChatHub:group:{room}")).await;
         client.say(room, "u", "hi").await;
-        assert!(payload(&mut subscriber).await.ends_with(JSON), "{room:?}");
+        assert!(payload(&mut subscriber).await.ends_with(MESSAGE_PACK), "{room:?}");
     }
 }
 
