@@ -37,7 +37,10 @@ async fn names_of_channels_are_the_rooms_names_untouched() {
     for room in ["with space", "a:b", "Grüße 🚋", "*", ""] {
         let mut subscriber = redis.subscribe(&format!("ChatHub:group:{room}")).await;
         client.say(room, "u", "hi").await;
-        assert!(payload(&mut subscriber).await.ends_with(MESSAGE_PACK), "{room:?}");
+        assert!(
+            payload(&mut subscriber).await.ends_with(MESSAGE_PACK),
+            "{room:?}"
+        );
     }
 }
 

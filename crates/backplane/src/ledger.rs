@@ -18,8 +18,10 @@ const ROOM: usize = 64 * 1024;
 /// connecting again. Reached only by senders that never pause.
 const ROUNDS: usize = 1000;
 
-/// How many publications are sent as one pipeline.
+/// How many publications, and about how many of their bytes, are sent as one pipeline, which must be answered in time
+/// over a slow network, too.
 const BATCH: usize = 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 
 pub(crate) struct Ledger {
     state: Mutex<State>,
@@ -41,7 +43,7 @@ struct State {
     outgoing: VecDeque<Publication>,
     /// Publications of ours that will come back, in the order in which they will.
     echoes: VecDeque<Echo>,
-    /// The number of the batch that is being gathered.
+    /// The number of the batch that was taken last.
     batch: u64,
     /// What was being sent when the link was lost.
     failed: Option<Batch>,
@@ -143,17 +145,8 @@ impl Ledger {
         let _room = self.room.acquire_many(kibibytes.min(1024)).await;
         let done = {
             let mut state = self.state();
-            let returns = state.wanted.contains_key(&channel);
             if let Link::Up(_) = state.link {
                 let (done, finished) = oneshot::channel();
-                if returns {
-                    let batch = state.batch;
-                    state.echoes.push_back(Echo {
-                        channel: Arc::clone(&channel),
-                        payload: payload.clone(),
-                        batch,
-                    });
-                }
                 state.outgoing.push_back(Publication {
                     channel,
                     payload,
@@ -161,9 +154,10 @@ impl Ledger {
                 });
                 finished
             } else {
+                let is_wanted = state.wanted.contains_key(&channel);
                 drop(state);
                 count_local_only(1);
-                if returns {
+                if is_wanted {
                     self.deliver(&channel, payload);
                 }
                 return;
@@ -245,8 +239,20 @@ impl Ledger {
         for round in 0..=ROUNDS {
             let (echoes, outgoing, is_last) = {
                 let mut state = self.state();
-                let echoes = std::mem::take(&mut state.echoes);
+                let mut echoes = std::mem::take(&mut state.echoes);
                 let outgoing = std::mem::take(&mut state.outgoing);
+                for Publication {
+                    channel, payload, ..
+                } in &outgoing
+                {
+                    if state.wanted.contains_key(channel) {
+                        echoes.push_back(Echo {
+                            channel: Arc::clone(channel),
+                            payload: payload.clone(),
+                            batch: 0,
+                        });
+                    }
+                }
                 let is_last = round == ROUNDS || (echoes.is_empty() && outgoing.is_empty());
                 if is_last {
                     state.link = Link::Down;
@@ -278,14 +284,29 @@ impl Ledger {
         let State {
             changed, wanted, ..
         } = &mut *state;
+        changed.sort_unstable();
+        changed.dedup();
         let (subscribe, unsubscribe) = std::mem::take(changed)
             .into_iter()
             .partition(|channel| wanted.contains_key(channel));
-        let count = state.outgoing.len().min(BATCH);
-        let publish = state.outgoing.drain(..count).collect();
+        state.batch += 1;
         let number = state.batch;
-        if state.outgoing.is_empty() {
-            state.batch += 1;
+        let mut publish = Vec::new();
+        let mut bytes = 0;
+        while publish.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Some(publication) = state.outgoing.pop_front()
+        {
+            bytes += publication.payload.len();
+            // Subscribed to by now, or first thing in this batch; what is unsubscribed from in it, is so after this.
+            if state.wanted.contains_key(&publication.channel) {
+                state.echoes.push_back(Echo {
+                    channel: Arc::clone(&publication.channel),
+                    payload: publication.payload.clone(),
+                    batch: number,
+                });
+            }
+            publish.push(publication);
         }
         Some(Batch {
             number,
@@ -315,15 +336,26 @@ impl Ledger {
     /// Redis has answered a whole batch. Of earlier ones nothing can come back any more: what it sends, it sends in
     /// order.
     pub(crate) fn answered(&self, batch: Batch) {
+        self.forget_echoes(batch.number);
+        drop(batch);
+    }
+
+    /// Redis has answered something that was asked when nothing else was under way.
+    pub(crate) fn idle(&self) {
+        let next = self.state().batch + 1;
+        self.forget_echoes(next);
+    }
+
+    /// Forgets what was sent before a batch and has not come back.
+    fn forget_echoes(&self, batch: u64) {
         let mut state = self.state();
         let before = state.echoes.len();
-        state.echoes.retain(|echo| echo.batch >= batch.number);
+        state.echoes.retain(|echo| echo.batch >= batch);
         let lost = before - state.echoes.len();
         drop(state);
         if lost > 0 {
             tracing::warn!(lost, "Redis did not send back what it was sent");
         }
-        drop(batch);
     }
 
     /// The link of an epoch brought a message.
@@ -344,4 +376,89 @@ impl Ledger {
 
 fn count_local_only(publications: usize) {
     metrics::counter!("hubcast_backplane_local_only_total").increment(publications as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Inbox(Mutex<Vec<String>>);
+
+    impl Receiver for Inbox {
+        fn receive(&self, channel: &str, payload: Bytes) {
+            let payload = String::from_utf8_lossy(&payload);
+            self.0.lock().unwrap().push(format!("{channel}={payload}"));
+        }
+    }
+
+    fn ledger() -> (Arc<Ledger>, Arc<Inbox>) {
+        let (ledger, inbox) = (Arc::new(Ledger::new()), Arc::new(Inbox::default()));
+        ledger.set_receiver(Arc::clone(&inbox) as Arc<dyn Receiver>);
+        (ledger, inbox)
+    }
+
+    /// Puts a publication among what waits, as `publish` does while Redis is there.
+    fn enqueue(ledger: &Ledger, channel: &str, payload: &'static str) {
+        let (done, _) = oneshot::channel();
+        ledger.state().outgoing.push_back(Publication {
+            channel: channel.into(),
+            payload: Bytes::from_static(payload.as_bytes()),
+            _done: done,
+        });
+    }
+
+    #[test]
+    fn what_has_not_come_back_is_delivered_once_when_redis_goes_away() {
+        let (ledger, inbox) = ledger();
+        let epoch = ledger.joining();
+        ledger.subscribe("all");
+        for payload in ["1", "2", "3"] {
+            enqueue(&ledger, "all", payload);
+        }
+        let batch = ledger.take_batch().unwrap();
+        enqueue(&ledger, "all", "4");
+        enqueue(&ledger, "nobody", "5");
+        ledger.arrived(epoch, "all", Bytes::from_static(b"1"));
+        ledger.failed(batch);
+        ledger.down("gone".to_owned());
+        // What the lost link says too late is heard no more.
+        ledger.arrived(epoch, "all", Bytes::from_static(b"2"));
+        assert_eq!(
+            *inbox.0.lock().unwrap(),
+            ["all=1", "all=2", "all=3", "all=4"]
+        );
+    }
+
+    #[test]
+    fn what_can_not_come_back_does_not_stand_in_the_way_of_what_does() {
+        let (ledger, inbox) = ledger();
+        let epoch = ledger.joining();
+        ledger.subscribe("all");
+        ledger.subscribe("group");
+        enqueue(&ledger, "group", "gone");
+        ledger.unsubscribe("group");
+        enqueue(&ledger, "all", "1");
+        let batch = ledger.take_batch().unwrap();
+        assert_eq!(batch.unsubscribe.len(), 1);
+        ledger.arrived(epoch, "all", Bytes::from_static(b"1"));
+        ledger.answered(batch);
+        ledger.idle();
+        assert!(ledger.state().echoes.is_empty());
+        ledger.down("gone".to_owned());
+        assert_eq!(*inbox.0.lock().unwrap(), ["all=1"]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_keeps_the_order() {
+        let (ledger, _) = ledger();
+        ledger.joining();
+        let large: &'static str = "x".repeat(300 * 1024).leak();
+        for _ in 0..5 {
+            enqueue(&ledger, "c", large);
+        }
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| Some(ledger.take_batch()?.publish.len())).collect();
+        assert_eq!(sizes, [2, 2, 1]);
+    }
 }

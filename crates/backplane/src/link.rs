@@ -8,7 +8,7 @@ use hubcast::Receiver;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::{Batch, Ledger};
 
@@ -22,6 +22,9 @@ const CHECK: Duration = Duration::from_millis(500);
 /// back is not noticed within two seconds.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a connection must have held for the next attempt to be quick again.
+const STABLE: Duration = Duration::from_secs(5);
 
 /// How many channels one SUBSCRIBE names.
 const CHANNELS: usize = 512;
@@ -55,10 +58,13 @@ pub(crate) async fn run(client: redis::Client, ledger: Arc<Ledger>, receiver: Ar
     loop {
         let lost = match connect(&client, &ledger, &mut previous).await {
             Ok(mut link) => {
-                retry = FIRST_RETRY;
-                match link.serve(&ledger).await {
-                    Err(lost) => lost,
+                let began = Instant::now();
+                let Err(lost) = link.serve(&ledger).await;
+                // A link that breaks at once is not tried again at once.
+                if began.elapsed() > STABLE {
+                    retry = FIRST_RETRY;
                 }
+                lost
             }
             Err(lost) => lost,
         };
@@ -123,17 +129,18 @@ async fn connect(
         .map_err(|_| Lost::Silent)??;
 
     let identity = identify(&mut connection).await?;
-    if let Some(previous) = std::mem::replace(previous, identity) {
+    if let Some(previous) = previous {
         // A Redis that was only frozen may hold publications of the old connection, which have been delivered here
         // already. Once it is killed they are either out or never will be, and nothing here has subscribed yet.
         let mut kill = redis::cmd("CLIENT");
         kill.arg("KILL")
             .arg("ID")
-            .arg(previous.id)
+            .arg(&previous.id)
             .arg("ADDR")
-            .arg(previous.address);
+            .arg(&previous.address);
         permitted(kill.query_async(&mut connection).await)?;
     }
+    *previous = identity;
     // Nothing has been subscribed to before this, so no message can have come before the epoch was known.
     let _ = epoch.set(ledger.joining());
     Ok(Link { connection, closed })
@@ -200,6 +207,7 @@ impl Link {
                 () = self.closed.notified() => return Err(Lost::Closed),
                 () = sleep(CHECK) => {
                     let _: Value = redis::cmd("PING").query_async(&mut self.connection).await?;
+                    ledger.idle();
                 }
             }
         }
@@ -261,7 +269,7 @@ pub(crate) async fn first_value(
     match answer {
         Ok((value,)) => value.map(Bytes::from),
         Err(error) => {
-            tracing::debug!(%error, "Redis did not say what a key is");
+            tracing::warn!(%error, "Redis did not say what a key is: tokens hold on the server that gave them only");
             None
         }
     }

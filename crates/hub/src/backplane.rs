@@ -1,7 +1,7 @@
 //! The narrow waist between servers: bytes on named channels.
 //!
 //! What the bytes mean is written once, in the lifetime manager; a backplane only carries them. Any
-//! implementation can prove itself with the tests in `tests/backplane.rs` of this crate.
+//! implementation can prove itself with the tests in `tests/backplane_suite` of this crate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,7 +74,7 @@ pub enum BackplaneStatus {
 ///
 /// For tests of programs that will run as several servers, and for one process that mounts the same hub at
 /// several paths. An endpoint alone needs no backplane at all.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LocalBackplane {
     bus: Arc<Mutex<Bus>>,
     /// Held while a message is handed out, so that all members see one order.

@@ -50,13 +50,32 @@ impl CloseReason {
         }
     }
 
+    /// What a log may say beside the name, shortened: it can hold what a client wrote.
+    pub(crate) fn detail(&self) -> Option<String> {
+        match self {
+            Self::HandshakeRefused(text) | Self::ProtocolError(text) => {
+                Some(text.chars().take(200).collect())
+            }
+            Self::WebSocketError(code) => Some(code.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether connections end like this every day.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientLeft | Self::PollingEnded | Self::ConnectionLost | Self::ServerShutdown
+        )
+    }
+
     /// The last hub message that the client is sent, if there is one.
     ///
     /// `allowReconnect` is true wherever coming back may help, as in ASP.NET Core.
     pub(crate) fn close_message(&self, encoding: Encoding, detailed_errors: bool) -> Option<Frame> {
         let close = |error: Option<&str>| {
             Some(Frame::infallible(encoding, |out| {
-                encoding.write_close(out, error, true)
+                encoding.write_close(out, error, true);
             }))
         };
         let (exception, detail) = match self {

@@ -161,14 +161,6 @@ impl Connection {
         }
     }
 
-    /// Whether the connection is in a group.
-    pub(crate) fn is_in(&self, group: &str) -> bool {
-        match &*self.membership() {
-            Membership::Groups(groups) => groups.contains(group),
-            Membership::Left => false,
-        }
-    }
-
     /// Takes the connection out of every group for good; gives the groups it was in.
     pub(crate) fn leave_for_good(&self) -> HashSet<Arc<str>> {
         match std::mem::replace(&mut *self.membership(), Membership::Left) {

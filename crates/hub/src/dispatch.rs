@@ -24,6 +24,9 @@ enum Kind {
     Stream,
 }
 
+/// What a waiting call costs beside its bytes.
+const WAITING_OVERHEAD: usize = 64;
+
 /// What one connection has called and not been answered.
 pub(crate) struct Dispatcher<H: Hub> {
     hub: Arc<H>,
@@ -70,15 +73,17 @@ impl<H: Hub> Dispatcher<H> {
     }
 
     /// Takes one message of the client. `Err` ends the connection.
-    pub(crate) fn take(&mut self, record: Bytes) -> Result<(), CloseReason> {
+    pub(crate) fn take(&mut self, record: &Bytes) -> Result<(), CloseReason> {
         let message = self
             .encoding
-            .parse(&record)
+            .parse(record)
             .map_err(|invalid| CloseReason::ProtocolError(invalid.to_string()))?;
         match message {
             HubMessage::Invocation(invocation) => {
-                if self.running.is_some() {
-                    self.waiting_bytes += record.len();
+                if self.is_busy() {
+                    // A copy: the record may be a small part of a large read, which would be kept with it.
+                    let record = Bytes::copy_from_slice(record);
+                    self.waiting_bytes += record.len() + WAITING_OVERHEAD;
                     self.waiting.push_back(record);
                 } else {
                     self.start(&invocation);
@@ -193,35 +198,49 @@ impl<H: Hub> Dispatcher<H> {
         }
     }
 
-    /// Goes on with the running call, and with those that wait for it. Never ready while there is nothing to do.
-    pub(crate) async fn run(&mut self) {
-        let Some(running) = &mut self.running else {
-            return std::future::pending().await;
-        };
-        let answer = poll_fn(|context| running.poll_unpin(context)).await;
-        self.running = None;
-        self.running_call = None;
-        self.answer(answer);
-        self.start_waiting();
+    /// Whether calls run or wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.is_some() || !self.waiting.is_empty()
     }
 
-    fn start_waiting(&mut self) {
-        while self.running.is_none()
-            && let Some(record) = self.waiting.pop_front()
-        {
-            self.waiting_bytes -= record.len();
-            // It was read once already when it came.
-            if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
-                self.start(&invocation);
-            }
+    /// Whether calls wait for another to end.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether the client reads its answers too slowly for more to be made.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.connection.outbox.bytes() > self.waiting_limit
+    }
+
+    /// Goes on with the running call, or with the next of those that wait. Never ready while there is nothing to do.
+    pub(crate) async fn run(&mut self) {
+        if let Some(running) = &mut self.running {
+            let answer = poll_fn(|context| running.poll_unpin(context)).await;
+            self.running = None;
+            self.running_call = None;
+            self.answer(answer);
+            return;
         }
+        if self.is_crowded() {
+            return std::future::pending().await;
+        }
+        let Some(record) = self.waiting.pop_front() else {
+            return std::future::pending().await;
+        };
+        self.waiting_bytes -= record.len() + WAITING_OVERHEAD;
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
+        // It was read once already when it came.
+        if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
+            self.start(&invocation);
+        }
+        tokio::task::coop::consume_budget().await;
     }
 
     /// The connection is over. A call that runs is let finish on its own, although nobody hears its answer:
-    /// what a method does should not depend on a stranger's network. Calls that wait are never begun.
+    /// what a method does should not depend on a stranger's network. Calls that still wait are never begun.
     pub(crate) fn abandon(mut self) {
         if let Some(running) = self.running.take() {
             tokio::spawn(running);
@@ -230,6 +249,7 @@ impl<H: Hub> Dispatcher<H> {
 
     /// The server is going away: waits for the running call, answers those that wait with an error.
     pub(crate) async fn drain(&mut self) {
+        self.waiting_bytes = 0;
         for record in std::mem::take(&mut self.waiting) {
             if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
                 let call = self.call_of(&invocation);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -182,7 +182,7 @@ impl<H: Hub> HubEndpoint<H> {
                 tokio::spawn(share_key(
                     Arc::clone(&mounted.tokens),
                     mounted.hub_name.clone(),
-                    Arc::clone(backplane),
+                    Arc::downgrade(backplane),
                     mounted.settled.clone(),
                 ));
             }
@@ -193,12 +193,13 @@ impl<H: Hub> HubEndpoint<H> {
 
 /// The name of a type without its path, as a class in .NET's global namespace has it.
 fn type_name<H>() -> String {
-    let path = std::any::type_name::<H>();
+    let whole = std::any::type_name::<H>();
+    let path = whole.split('<').next().unwrap_or(whole);
     path.rsplit("::").next().unwrap_or(path).to_owned()
 }
 
 /// Looks after all connections once a second, for as long as there is anything to look after.
-pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>, sessions: Arc<Sessions>) {
+pub(crate) async fn beat(lifetime: Weak<Lifetime>, sessions: Arc<Sessions>) {
     let ping = Broadcast::from_payloads(|encoding| Some(Bytes::from_static(encoding.ping())));
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -216,11 +217,16 @@ pub(crate) async fn beat(lifetime: std::sync::Weak<Lifetime>, sessions: Arc<Sess
 async fn share_key(
     tokens: Arc<Tokens>,
     hub_name: String,
-    backplane: Arc<dyn Backplane>,
+    backplane: Weak<dyn Backplane>,
     settled: watch::Sender<bool>,
 ) {
-    let mut status = backplane.status();
+    let Some(mut status) = backplane.upgrade().map(|backplane| backplane.status()) else {
+        return;
+    };
     loop {
+        let Some(backplane) = backplane.upgrade() else {
+            return;
+        };
         let known = status.borrow_and_update().clone();
         match known {
             BackplaneStatus::Connecting => {}
@@ -232,6 +238,8 @@ async fn share_key(
                 settled.send_replace(true);
             }
         }
+        // Not held while waiting: an endpoint that is gone shall let go of it.
+        drop(backplane);
         if let Ok(Err(_)) = timeout(KEY_CHECK, status.changed()).await {
             return;
         }

@@ -57,6 +57,7 @@ impl<H: Hub> Served<H> {
                 let reason = self.serve(&connection, input, &mut records).await;
                 // The goodbye is the last message: it goes out before the connection leaves, so that nothing
                 // is lost that was sent to it up to here.
+                connection.end(reason.clone());
                 connection
                     .outbox
                     .finish(reason.close_message(encoding, options.enable_detailed_errors));
@@ -76,13 +77,19 @@ impl<H: Hub> Served<H> {
             }
         };
         connection.end(reason.clone());
-        let name = reason.name();
+        let (id, name) = (&*connection.id, reason.name());
         metrics::counter!("hubcast_connections_ended_total", "reason" => name).increment(1);
-        match reason {
-            CloseReason::ClientLeft | CloseReason::ConnectionLost | CloseReason::ServerShutdown => {
-                tracing::debug!(connection = &*connection.id, %reason, "a connection ended");
+        match reason.detail() {
+            None if reason.is_ordinary() => {
+                tracing::debug!(connection = id, reason = name, "a connection ended");
             }
-            _ => tracing::info!(connection = &*connection.id, %reason, "a connection was closed"),
+            // As `Debug`, which escapes whatever a stranger may have written into it.
+            detail => tracing::info!(
+                connection = id,
+                reason = name,
+                ?detail,
+                "a connection was closed"
+            ),
         }
     }
 
@@ -104,17 +111,15 @@ impl<H: Hub> Served<H> {
         loop {
             let reading = match take_records(&mut dispatcher, connection, records, options).await {
                 Ok(reading) => reading,
-                Err(reason) => {
-                    dispatcher.abandon();
-                    return reason;
-                }
+                Err(reason) => return self.leave(dispatcher, connection, reason).await,
             };
             connection.set_reading_paused(!reading);
+            let crowded = dispatcher.is_crowded();
             let reason = tokio::select! {
                 biased;
                 reason = connection.ended() => reason,
                 () = dispatcher.run() => continue,
-                () = connection.outbox.calm(options.application_max_buffer_size), if !reading && dispatcher.has_room() => continue,
+                () = connection.outbox.calm(options.application_max_buffer_size), if crowded => continue,
                 bytes = input.read(), if reading => match bytes {
                     Ok(bytes) => {
                         records.push(bytes);
@@ -123,14 +128,37 @@ impl<H: Hub> Served<H> {
                     Err(reason) => reason,
                 },
             };
-            if reason == CloseReason::ServerShutdown
-                && timeout(DRAIN_TIMEOUT, dispatcher.drain()).await.is_err()
+            return self.leave(dispatcher, connection, reason).await;
+        }
+    }
+
+    /// Deals with the calls that are left.
+    async fn leave(
+        &self,
+        mut dispatcher: Dispatcher<H>,
+        connection: &Connection,
+        reason: CloseReason,
+    ) -> CloseReason {
+        match reason {
+            // A goodbye takes its turn: what came before it is done, unless something else ends the connection.
+            CloseReason::ClientLeft | CloseReason::ConnectionLost if dispatcher.has_waiting() => {
+                while dispatcher.has_waiting() && !dispatcher.is_crowded() {
+                    tokio::select! {
+                        biased;
+                        _ = connection.ended() => break,
+                        () = dispatcher.run() => {}
+                    }
+                }
+            }
+            CloseReason::ServerShutdown
+                if timeout(DRAIN_TIMEOUT, dispatcher.drain()).await.is_err() =>
             {
                 dispatcher.give_up_running();
             }
-            dispatcher.abandon();
-            return reason;
+            _ => {}
         }
+        dispatcher.abandon();
+        reason
     }
 }
 
@@ -152,7 +180,7 @@ async fn take_records<H: Hub>(
             return Ok(true);
         };
         connection.heard();
-        dispatcher.take(record)?;
+        dispatcher.take(&record)?;
         // A client that keeps its socket full would otherwise keep its worker to itself.
         tokio::task::coop::consume_budget().await;
     }

@@ -179,7 +179,7 @@ impl Call {
     pub(crate) fn error(&self, text: &str) -> Option<Frame> {
         let id = self.invocation_id.as_deref()?;
         Some(Frame::infallible(self.encoding, |out| {
-            self.encoding.write_error(out, id, text)
+            self.encoding.write_error(out, id, text);
         }))
     }
 }
@@ -223,16 +223,19 @@ where
         let (hub, context) = (Arc::clone(hub), Arc::clone(context));
         let (method, call, name) = (Arc::clone(&self.method), call.clone(), self.name);
         Ok(Box::pin(async move {
-            let run = async { method.call(&hub, &context, params).await.into_result() };
-            match AssertUnwindSafe(run).catch_unwind().await {
-                Ok(Ok(value)) => call.succeeded(&value),
-                Ok(Err(error)) => call.failed(&error),
-                Err(_) => {
-                    // The panic hook has printed the message and where it came from.
-                    tracing::error!(method = name, "a hub method panicked");
-                    call.failed_to_run("")
+            // Making the answer is the user's code as well: somebody's `Serialize` may panic.
+            let answer = async {
+                match method.call(&hub, &context, params).await.into_result() {
+                    Ok(value) => call.succeeded(&value),
+                    Err(error) => call.failed(&error),
                 }
-            }
+            };
+            let answered = AssertUnwindSafe(answer).catch_unwind().await;
+            answered.unwrap_or_else(|_| {
+                // The panic hook has printed the message and where it came from.
+                tracing::error!(method = name, "a hub method panicked");
+                call.failed_to_run("")
+            })
         }))
     }
 }

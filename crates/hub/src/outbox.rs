@@ -128,10 +128,10 @@ impl Outbox {
         state.queue = VecDeque::new();
         state.bytes = 0;
         state.written = 0;
-        if let Some(waker) = state.idle_writer.take() {
-            drop(state);
-            waker.wake();
-        }
+        let calm_waiter = state.calm_waiter.take().map(|(waker, _)| waker);
+        let wakers = [state.idle_writer.take(), calm_waiter];
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Waits until at most `bytes` are left to be written, or the outbox takes no more. Only one task may wait.

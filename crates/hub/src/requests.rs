@@ -157,6 +157,10 @@ impl<H: Hub> Mounted<H> {
     }
 
     /// Whether a session may be carried by a transport, and is by no other.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the answer, which is made once"
+    )]
     fn check(&self, session: &Session, transport: Transport) -> Result<(), Response> {
         if !transport.is_offered(&self.served.lifetime.options) {
             return Err(not_offered(transport));
@@ -173,13 +177,13 @@ impl<H: Hub> Mounted<H> {
     /// Starts the hub's side of a session.
     fn start(self: &Arc<Self>, session: &Arc<Session>) {
         let (mounted, session) = (Arc::clone(self), Arc::clone(session));
-        let counted = Counted::new(&self.sockets);
+        let noted = (Counted::new(&self.sockets), Measured::new());
         tokio::spawn(async move {
             let connection = Arc::clone(&session.connection);
             mounted.served.handle(connection, &session.input).await;
             // Nothing more is taken: a POST that waits for room learns that there is nobody to take it.
             session.input.end(CloseReason::ClientLeft);
-            drop(counted);
+            drop(noted);
         });
     }
 
@@ -306,23 +310,20 @@ impl<H: Hub> Mounted<H> {
     ) where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     {
-        let began = Instant::now();
         let options = &self.served.lifetime.options;
         let connection = Arc::new(Connection::new(id, options));
         let input = Pipe::new(options.application_max_buffer_size);
         connection.carried_by(Transport::WebSockets);
-        metrics::gauge!("hubcast_connections").increment(1);
+        let measured = Measured::new();
         // One task: what the transport reads, the handler runs.
-        let carried = pin!(websocket::run(socket, &early, &connection, &input));
+        let carried = pin!(websocket::run(socket, &early, &connection, &input, options));
         let served = pin!(self.served.handle(Arc::clone(&connection), &input));
         match select(served, carried).await {
             // Bounded, because a client that no longer reads would never take its leave.
             Either::Left(((), carried)) => drop(timeout(options.close_timeout, carried).await),
             Either::Right(((), served)) => served.await,
         }
-        metrics::gauge!("hubcast_connections").decrement(1);
-        metrics::histogram!("hubcast_connection_duration_seconds").record(began.elapsed());
-        drop(noted);
+        drop((noted, measured));
     }
 }
 
@@ -391,5 +392,22 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.sessions.remove(&self.id);
+    }
+}
+
+/// A connection in the metrics, for as long as it lasts.
+struct Measured(Instant);
+
+impl Measured {
+    fn new() -> Self {
+        metrics::gauge!("hubcast_connections").increment(1);
+        Self(Instant::now())
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        metrics::gauge!("hubcast_connections").decrement(1);
+        metrics::histogram!("hubcast_connection_duration_seconds").record(self.0.elapsed());
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use rust_embed::{Embed, EmbeddedFile};
@@ -26,7 +27,7 @@ struct BuiltIn;
 const CLIENT: &str = "node_modules/@microsoft/signalr/dist/browser";
 
 /// The page loads scripts from here and, where the stock client is not installed, from one CDN by its hash.
-const POLICY: &str = "default-src 'self'; script-src 'self' https://cdn.jsdelivr.net; connect-src 'self'; \
+const POLICY: &str = "default-src 'self'; script-src 'self' https://cdn.jsdelivr.net/npm/@microsoft/; connect-src 'self'; \
                       style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
@@ -62,8 +63,6 @@ impl Source {
         let router = match self {
             Self::Folder(folder) => Router::new()
                 .nest_service("/lib", files(&folder.join(CLIENT)))
-                // What npm installs is no part of the page.
-                .route("/node_modules/{*path}", any(StatusCode::NOT_FOUND))
                 .fallback_service(files(folder)),
             Self::BuiltIn => Router::new().fallback(built_in),
         };
@@ -71,12 +70,27 @@ impl Source {
             SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
         };
         router
+            .layer(from_fn(only_pages))
             .layer(set(header::CONTENT_SECURITY_POLICY, POLICY))
             .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .layer(set(header::REFERRER_POLICY, "no-referrer"))
             // Asked about each time, so that a new version of the page is seen at once.
             .layer(set(header::CACHE_CONTROL, "no-cache"))
     }
+}
+
+/// What npm needs and installs lies in the folder, but is no part of the page. Paths that are written in a roundabout
+/// way, which could lead there after all, lead nowhere.
+async fn only_pages(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let hidden = ["/node_modules", "/package"]
+        .iter()
+        .any(|hidden| path.starts_with(hidden));
+    let roundabout = ["%", "//", "/.", "\\"].iter().any(|odd| path.contains(odd));
+    if hidden || roundabout {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    next.run(request).await
 }
 
 /// Whatever is not there is not found, with every method.

@@ -60,9 +60,9 @@ impl GroupTable {
         }
     }
 
-    /// Makes a connection a member, unless it has left for good. `on_first` runs under the group's lock if it
-    /// is the first member, so that what it starts cannot be overtaken by what the last one's leaving starts.
-    pub(crate) fn add(&self, name: &str, connection: &Arc<Connection>, on_first: impl FnOnce()) {
+    /// Makes a connection a member, unless it has left for good. `on_member` runs under the group's lock if it is one
+    /// now, so that what it starts cannot be overtaken by what the last one's leaving starts.
+    pub(crate) fn add(&self, name: &str, connection: &Arc<Connection>, on_member: impl FnOnce()) {
         loop {
             let (name, group) = self.find_or_create(name);
             let mut members = lock(&group);
@@ -72,11 +72,11 @@ impl GroupTable {
                 continue;
             }
             if connection.note_joined(&name) {
-                if members.members.is_empty() {
-                    on_first();
-                }
                 let id = Arc::clone(&connection.id);
                 members.members.insert(id, Arc::clone(connection));
+            }
+            if members.members.contains_key(&connection.id) {
+                on_member();
             } else if members.members.is_empty() {
                 // Made for a connection that had left already.
                 members.retired = true;
@@ -89,30 +89,47 @@ impl GroupTable {
 
     /// Takes a connection out. `on_last` runs under the group's lock if nobody is left.
     pub(crate) fn remove(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
-        if connection.note_left(name) {
-            self.drop_member(name, connection, on_last);
-        }
+        self.drop_member(name, on_last, |members| {
+            connection.note_left(name) && members.remove(&connection.id).is_some()
+        });
     }
 
     /// Takes a connection out of all its groups, and keeps it from ever joining one again.
     pub(crate) fn remove_for_good(&self, connection: &Connection, on_last: impl Fn(&str)) {
         let groups: HashSet<Arc<str>> = connection.leave_for_good();
         for name in groups {
-            self.drop_member(&name, connection, || on_last(&name));
+            self.drop_member(
+                &name,
+                || on_last(&name),
+                |members| members.remove(&connection.id).is_some(),
+            );
         }
     }
 
-    fn drop_member(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
-        let Some((_, group)) = self.find(name) else {
+    /// `leave` takes the member out, under the group's lock, and says whether it was one.
+    fn drop_member(
+        &self,
+        name: &str,
+        on_last: impl FnOnce(),
+        leave: impl FnOnce(&mut HashMap<Arc<str>, Arc<Connection>>) -> bool,
+    ) {
+        loop {
+            let Some((_, group)) = self.find(name) else {
+                return;
+            };
+            let mut members = lock(&group);
+            if members.retired {
+                drop(members);
+                self.forget(name, &group);
+                continue;
+            }
+            if leave(&mut members.members) && members.members.is_empty() {
+                members.retired = true;
+                on_last();
+                drop(members);
+                self.forget(name, &group);
+            }
             return;
-        };
-        let mut members = lock(&group);
-        let removed = members.members.remove(&connection.id);
-        if removed.is_some() && members.members.is_empty() {
-            members.retired = true;
-            on_last();
-            drop(members);
-            self.forget(name, &group);
         }
     }
 
@@ -126,6 +143,32 @@ impl GroupTable {
             if except.is_empty() || !except.contains(&**id) {
                 member.deliver(message);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::HubOptions;
+
+    /// Whether a connection is a member and knows it, or is none and knows that.
+    #[test]
+    fn what_a_connection_knows_of_its_groups_is_true_whatever_happens_at_once() {
+        let groups = GroupTable::default();
+        let connection = Arc::new(Connection::new("c".into(), &HubOptions::default()));
+        for _ in 0..2_000 {
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| groups.add("g", &connection, || {}));
+                    scope.spawn(|| groups.remove("g", &connection, || {}));
+                }
+            });
+            // Now it can be added and removed for certain.
+            groups.add("g", &connection, || {});
+            assert!(groups.exists("g"));
+            groups.remove("g", &connection, || {});
+            assert!(!groups.exists("g"));
         }
     }
 }

@@ -251,18 +251,11 @@ impl Lifetime {
         };
         let channel = remote.channels.group(group);
         let mut subscribed = None;
+        // Asked for by every member: somebody else's subscription may still be under way.
         self.groups.add(group, connection, || {
             subscribed = Some(remote.backplane.subscribe(&channel));
         });
-        subscribed.unwrap_or_else(|| {
-            // Not the first member: somebody else's subscription may still be under way, so ask again; it is one
-            // already.
-            if connection.is_in(group) {
-                remote.backplane.subscribe(&channel)
-            } else {
-                ready(()).boxed()
-            }
-        })
+        subscribed.unwrap_or_else(|| ready(()).boxed())
     }
 
     fn remove_local(&self, connection: &Connection, group: &str) {

@@ -41,6 +41,8 @@ impl Hub for TestHub {
             .method("FailSecretly", Self::fail_secretly)
             .method("Panic", Self::panic)
             .method("Unencodable", Self::unencodable)
+            .method("PanicLate", Self::panic_late)
+            .method("Large", Self::large)
             .method("Join", Self::join)
             .method("JoinAnother", Self::join_another)
             .method("Leave", Self::leave)
@@ -85,6 +87,14 @@ impl TestHub {
         Ok([((1, 2), 3)].into())
     }
 
+    async fn panic_late(&self, _: &CallerContext) -> HubResult<PanicsWhenWritten> {
+        Ok(PanicsWhenWritten)
+    }
+
+    async fn large(&self, _: &CallerContext, bytes: usize) -> HubResult<String> {
+        Ok("x".repeat(bytes))
+    }
+
     async fn join(&self, ctx: &CallerContext, group: String) -> HubResult {
         Ok(ctx.groups().add(ctx.connection_id(), &group).await?)
     }
@@ -114,6 +124,14 @@ impl TestHub {
             _ => return Err(HubError::new("to whom?")),
         };
         Ok(recipients.send("Message", (text,)).await?)
+    }
+}
+
+struct PanicsWhenWritten;
+
+impl serde::Serialize for PanicsWhenWritten {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("on purpose, too")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Calls: each is answered exactly once, in order, whatever becomes of it.
 
 use super::client::Server;
+use crate::close_reason::CloseReason;
 use crate::options::HubOptions;
 
 #[tokio::test(start_paused = true)]
@@ -51,6 +52,11 @@ async fn every_failure_is_answered_in_the_words_of_aspnet_core() {
             "Panic",
             "[]",
             "An unexpected error occurred invoking 'Panic' on the server.",
+        ),
+        (
+            "PanicLate",
+            "[]",
+            "An unexpected error occurred invoking 'PanicLate' on the server.",
         ),
         (
             "Unencodable",
@@ -261,4 +267,43 @@ async fn a_call_finishes_although_its_caller_has_gone() {
     client.ended().await;
     server.permits.add_permits(1);
     assert_eq!(server.noted().await, "waited one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_came_before_a_goodbye_are_made_before_it() {
+    let mut server = Server::alone();
+    for goodbye in ["a message", "the end of the input"] {
+        let client = server.client(goodbye).await;
+        client.call(1, "Wait", r#"["one"]"#).await;
+        client.call(2, "Wait", r#"["two"]"#).await;
+        client.call(3, "Note", r#"["three"]"#).await;
+        if goodbye == "a message" {
+            client.send(r#"{"type":7}"#).await;
+        } else {
+            client.input.end(CloseReason::ClientLeft);
+        }
+        assert_eq!(server.noted().await, "waiting one");
+        server.permits.add_permits(2);
+        for noted in ["waited one", "waiting two", "waited two", "three"] {
+            assert_eq!(server.noted().await, noted);
+        }
+        assert_eq!(client.ended().await, CloseReason::ClientLeft);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_calls_that_waited_do_not_make_their_own_client_too_slow() {
+    let mut server = Server::alone();
+    let mut client = server.client("a").await;
+    client.call(0, "Wait", r#"["first"]"#).await;
+    assert_eq!(server.noted().await, "waiting first");
+    for id in 1..=100 {
+        client.call(id, "Large", "[60000]").await;
+    }
+    server.permits.add_permits(1);
+    for id in 0..=100 {
+        let completion = client.next().await;
+        let expected = format!(r#"{{"type":3,"invocationId":"{id}","result":""#);
+        assert!(completion.starts_with(&expected), "{id}: {completion:.80}");
+    }
 }

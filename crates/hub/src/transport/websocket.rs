@@ -19,9 +19,10 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, W
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::frame::Frame;
+use crate::options::HubOptions;
 use crate::pipe::Pipe;
 
-/// The most bytes of one WebSocket message. It may hold many hub messages, each of them bounded by its own,
+/// The most bytes of one WebSocket message, unless one hub message may be larger. It may hold many hub messages, each of them bounded by its own,
 /// smaller limit; a whole WebSocket message must fit into memory before it is passed on, hence this one.
 const MAX_MESSAGE: usize = 1024 * 1024;
 
@@ -39,12 +40,17 @@ thread_local! {
 ///
 /// `early` is what the client sent right behind its request. Returns when the socket can be dropped, which a client
 /// that does not read can put off for ever: whoever calls this bounds it once the handler is done.
-pub(crate) async fn run<S>(mut socket: S, early: &[u8], connection: &Connection, input: &Pipe)
-where
+pub(crate) async fn run<S>(
+    mut socket: S,
+    early: &[u8],
+    connection: &Connection,
+    input: &Pipe,
+    options: &HubOptions,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pump = Pump {
-        engine: Engine::new(),
+        engine: Engine::new(options.maximum_receive_message_size),
         arrived: BytesMut::new(),
         input_ended: false,
         connection,
@@ -55,6 +61,7 @@ where
     if written.is_err() {
         // There is nobody left to write to.
         input.end(CloseReason::ConnectionLost);
+        connection.end(CloseReason::ConnectionLost);
         connection.outbox.kill();
         return;
     }
@@ -132,6 +139,11 @@ impl Pump<'_> {
             {
                 return Poll::Pending;
             }
+            // Only now: whole messages that came before the end count.
+            if let Some(reason) = self.engine.end.take() {
+                self.end_input(reason);
+                continue;
+            }
             match poll_read(context, socket, |bytes| {
                 self.feed(bytes);
                 bytes.len()
@@ -139,11 +151,6 @@ impl Pump<'_> {
                 Poll::Ready(0) => self.end_input(CloseReason::ConnectionLost),
                 Poll::Ready(_) => {}
                 Poll::Pending => return Poll::Pending,
-            }
-            if let Some(reason) = self.engine.end.take() {
-                // Whole messages that came before count, whatever came behind them.
-                let _ = self.input.poll_write(context, &mut self.arrived);
-                self.end_input(reason);
             }
         }
     }
@@ -168,12 +175,14 @@ struct Engine {
 }
 
 impl Engine {
-    fn new() -> Self {
+    /// `hub_limit` is that of one hub message, which a WebSocket message must be able to hold.
+    fn new(hub_limit: Option<usize>) -> Self {
+        let limit = hub_limit.map(|limit| limit.saturating_add(1).max(MAX_MESSAGE));
         let config = WebSocketConfig::default()
             .read_buffer_size(ENGINE_BUFFER)
             .write_buffer_size(0)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
+            .max_message_size(limit)
+            .max_frame_size(limit);
         Self {
             websocket: WebSocketContext::new(Role::Server, Some(config)),
             end: None,
