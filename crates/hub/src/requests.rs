@@ -128,18 +128,26 @@ impl<H: Hub> Mounted<H> {
             Lookup::Unknown => return Err(unknown()),
             Lookup::Live(Attached::Session(session)) => return Ok(session),
             Lookup::Live(Attached::WebSocket) => {
-                return Err(plain(
-                    StatusCode::BAD_REQUEST,
-                    "Cannot change transports mid-connection",
-                ));
+                return Err(other_transport());
             }
             Lookup::Fresh(ticket) => ticket,
         };
-        self.redeem(&ticket).await?;
         let options = &self.served.lifetime.options;
         let session = Arc::new(Session::new(Arc::clone(&ticket.connection_id), options));
         let attached = Attached::Session(Arc::clone(&session));
-        self.sessions.insert(ticket.connection_id, attached);
+        // Listed before its token is used up, so that of two first requests at once the second finds what the first
+        // has begun.
+        let id = Arc::clone(&ticket.connection_id);
+        match self.sessions.claim(id, &attached) {
+            None => {}
+            Some(Attached::Session(begun)) => return Ok(begun),
+            Some(Attached::WebSocket) => return Err(other_transport()),
+        }
+        if let Err(refusal) = self.redeem(&ticket).await {
+            self.sessions.remove(&ticket.connection_id);
+            session.abandon();
+            return Err(refusal);
+        }
         Ok(session)
     }
 
@@ -166,10 +174,7 @@ impl<H: Hub> Mounted<H> {
             return Err(not_offered(transport));
         }
         if !session.connection.carried_by(transport) {
-            return Err(plain(
-                StatusCode::BAD_REQUEST,
-                "Cannot change transports mid-connection",
-            ));
+            return Err(other_transport());
         }
         Ok(())
     }
@@ -270,10 +275,7 @@ impl<H: Hub> Mounted<H> {
             Lookup::Unknown => return unknown(),
             Lookup::Live(Attached::WebSocket) => return plain(StatusCode::CONFLICT, ""),
             Lookup::Live(Attached::Session(_)) => {
-                return plain(
-                    StatusCode::BAD_REQUEST,
-                    "Cannot change transports mid-connection",
-                );
+                return other_transport();
             }
             Lookup::Fresh(ticket) => match self.redeem(&ticket).await {
                 Ok(()) => ticket.connection_id,
@@ -329,6 +331,13 @@ impl<H: Hub> Mounted<H> {
 
 fn unknown() -> Response {
     plain(StatusCode::NOT_FOUND, "No Connection with that ID")
+}
+
+fn other_transport() -> Response {
+    plain(
+        StatusCode::BAD_REQUEST,
+        "Cannot change transports mid-connection",
+    )
 }
 
 fn draining() -> Response {

@@ -4,6 +4,7 @@
 //! request that brings messages back does.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +43,17 @@ impl Sessions {
 
     pub(crate) fn insert(&self, id: Arc<str>, attached: Attached) {
         self.table().insert(id, attached);
+    }
+
+    /// Lists what is attached under an id, unless something is already, which is given back then.
+    pub(crate) fn claim(&self, id: Arc<str>, attached: &Attached) -> Option<Attached> {
+        match self.table().entry(id) {
+            Entry::Occupied(occupied) => Some(occupied.get().clone()),
+            Entry::Vacant(vacant) => {
+                vacant.insert(attached.clone());
+                None
+            }
+        }
     }
 
     pub(crate) fn remove(&self, id: &str) {
