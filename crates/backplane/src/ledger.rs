@@ -68,8 +68,9 @@ struct Subscription {
 pub(crate) struct Publication {
     pub(crate) channel: Arc<str>,
     pub(crate) payload: Bytes,
-    /// Whoever waits for the publication; told by being dropped, when Redis has answered or is given up on.
-    _done: oneshot::Sender<()>,
+    /// Whoever waits for the publication: told how many servers got it when Redis has answered, dropped when Redis is
+    /// given up on.
+    done: oneshot::Sender<u64>,
 }
 
 struct Echo {
@@ -138,8 +139,9 @@ impl Ledger {
         }
     }
 
-    /// Sends a message; done when Redis has it, or when it has been delivered here because Redis is away.
-    pub(crate) async fn publish(&self, channel: Arc<str>, payload: Bytes) {
+    /// Sends a message; done when Redis has it, and says how many servers got it then, or when it has been delivered
+    /// here because Redis is away.
+    pub(crate) async fn publish(&self, channel: Arc<str>, payload: Bytes) -> Option<u64> {
         let kibibytes = u32::try_from(payload.len() / 1024 + 1).unwrap_or(u32::MAX);
         // The semaphore is never closed; a payload larger than all of the room does not wait.
         let _room = self.room.acquire_many(kibibytes.min(1024)).await;
@@ -150,7 +152,7 @@ impl Ledger {
                 state.outgoing.push_back(Publication {
                     channel,
                     payload,
-                    _done: done,
+                    done,
                 });
                 finished
             } else {
@@ -160,11 +162,11 @@ impl Ledger {
                 if is_wanted {
                     self.deliver(&channel, payload);
                 }
-                return;
+                return None;
             }
         };
         self.work.notify_one();
-        let _ = done.await;
+        done.await.ok()
     }
 
     /// Wants a channel. What comes back is told when the subscription is in effect; `None` if it is, or if it will be
@@ -333,11 +335,14 @@ impl Ledger {
         }
     }
 
-    /// Redis has answered a whole batch. Of earlier ones nothing can come back any more: what it sends, it sends in
-    /// order.
-    pub(crate) fn answered(&self, batch: Batch) {
+    /// Redis has answered a whole batch, with how many servers got each publication. Of earlier batches nothing can
+    /// come back any more: what it sends, it sends in order.
+    pub(crate) fn answered(&self, batch: Batch, receivers: Vec<u64>) {
         self.forget_echoes(batch.number);
-        drop(batch);
+        for (publication, receivers) in batch.publish.into_iter().zip(receivers) {
+            // Whoever waited may have given up.
+            let _ = publication.done.send(receivers);
+        }
     }
 
     /// Redis has answered something that was asked when nothing else was under way.
@@ -404,7 +409,7 @@ mod tests {
         ledger.state().outgoing.push_back(Publication {
             channel: channel.into(),
             payload: Bytes::from_static(payload.as_bytes()),
-            _done: done,
+            done,
         });
     }
 
@@ -442,11 +447,32 @@ mod tests {
         let batch = ledger.take_batch().unwrap();
         assert_eq!(batch.unsubscribe.len(), 1);
         ledger.arrived(epoch, "all", Bytes::from_static(b"1"));
-        ledger.answered(batch);
+        ledger.answered(batch, vec![0, 1]);
         ledger.idle();
         assert!(ledger.state().echoes.is_empty());
         ledger.down("gone".to_owned());
         assert_eq!(*inbox.0.lock().unwrap(), ["all=1"]);
+    }
+
+    #[test]
+    fn whoever_publishes_is_told_how_many_servers_it_reached() {
+        let (ledger, _) = ledger();
+        ledger.joining();
+        let mut reached = Vec::new();
+        for _ in 0..3 {
+            let (done, told) = oneshot::channel();
+            ledger.state().outgoing.push_back(Publication {
+                channel: "c".into(),
+                payload: Bytes::new(),
+                done,
+            });
+            reached.push(told);
+        }
+        let batch = ledger.take_batch().unwrap();
+        // An answer too few: whoever is left is told that nothing is known.
+        ledger.answered(batch, vec![2, 0]);
+        let told: Vec<_> = reached.iter_mut().map(|told| told.try_recv().ok()).collect();
+        assert_eq!(told, [Some(2), Some(0), None]);
     }
 
     #[test]

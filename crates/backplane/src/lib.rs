@@ -101,7 +101,7 @@ impl Backplane for RedisBackplane {
         }
     }
 
-    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, ()> {
+    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, Option<u64>> {
         let channel = self.prefixed(channel).into();
         Box::pin(self.ledger.publish(channel, payload))
     }

@@ -214,35 +214,40 @@ impl Link {
     }
 
     async fn send(&mut self, ledger: &Ledger, batch: Batch) -> Result<(), Lost> {
-        let sent = self.try_send(ledger, &batch).await;
-        match sent {
-            Ok(()) => ledger.answered(batch),
-            // Kept: dropping it would tell those who wait to go on before `down` has delivered what they published.
-            Err(_) => ledger.failed(batch),
+        match self.try_send(ledger, &batch).await {
+            Ok(receivers) => {
+                ledger.answered(batch, receivers);
+                Ok(())
+            }
+            Err(lost) => {
+                // Kept: dropping it would tell those who wait to go on before `down` has delivered what they published.
+                ledger.failed(batch);
+                Err(lost)
+            }
         }
-        sent
     }
 
-    async fn try_send(&mut self, ledger: &Ledger, batch: &Batch) -> Result<(), Lost> {
+    /// Gives how many servers got each publication.
+    async fn try_send(&mut self, ledger: &Ledger, batch: &Batch) -> Result<Vec<u64>, Lost> {
         for channels in batch.subscribe.chunks(CHANNELS) {
             self.connection.subscribe(names(channels)).await?;
             ledger.confirm(channels);
         }
+        let mut receivers = Vec::new();
         if !batch.publish.is_empty() {
             let mut pipeline = redis::pipe();
             for publication in &batch.publish {
                 pipeline
                     .cmd("PUBLISH")
                     .arg(&*publication.channel)
-                    .arg(&*publication.payload)
-                    .ignore();
+                    .arg(&*publication.payload);
             }
-            pipeline.exec_async(&mut self.connection).await?;
+            receivers = pipeline.query_async(&mut self.connection).await?;
         }
         for channels in batch.unsubscribe.chunks(CHANNELS) {
             self.connection.unsubscribe(names(channels)).await?;
         }
-        Ok(())
+        Ok(receivers)
     }
 }
 

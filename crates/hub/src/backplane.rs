@@ -25,7 +25,10 @@ pub trait Backplane: Send + Sync + 'static {
     fn start(&self, receiver: Arc<dyn Receiver>);
 
     /// Sends bytes to all subscribers of a channel; done when they are on their way.
-    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, ()>;
+    ///
+    /// Tells how many servers they went to, this one included; `None` if the others cannot be reached. A backplane that
+    /// does not count says 1. Nobody at all means that whoever was asked for does not exist.
+    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, Option<u64>>;
 
     /// Receives the channel from now on; the future is done when nothing sent from then on can be missed.
     fn subscribe(&self, channel: &str) -> BoxFuture<'static, ()>;
@@ -141,7 +144,7 @@ impl Backplane for LocalBackplane {
         self.bus().members.insert(self.member, receiver);
     }
 
-    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, ()> {
+    fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, Option<u64>> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         // A receiver may subscribe, so the bus itself is free while it works.
         let members: Vec<Arc<dyn Receiver>> = {
@@ -150,10 +153,10 @@ impl Backplane for LocalBackplane {
             let members = subscribers.filter_map(|member| bus.members.get(member));
             members.map(Arc::clone).collect()
         };
-        for member in members {
+        for member in &members {
             member.receive(channel, payload.clone());
         }
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Some(members.len() as u64)))
     }
 
     fn subscribe(&self, channel: &str) -> BoxFuture<'static, ()> {

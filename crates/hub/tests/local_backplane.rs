@@ -28,6 +28,7 @@ macro_rules! keeps {
 keeps! {
     reaches_every_subscriber_once
     reaches_nobody_else
+    counts_whom_a_publication_reaches
     the_last_call_counts
     everybody_sees_one_order
     the_first_proposal_wins

@@ -42,9 +42,9 @@ impl Member {
         Self { backplane, arrived }
     }
 
-    async fn publish(&self, channel: &str, text: &str) {
+    async fn publish(&self, channel: &str, text: &str) -> Option<u64> {
         let payload = Bytes::copy_from_slice(text.as_bytes());
-        self.backplane.publish(channel, payload).await;
+        self.backplane.publish(channel, payload).await
     }
 
     async fn next(&mut self) -> (String, Bytes) {
@@ -98,6 +98,28 @@ pub(crate) async fn reaches_nobody_else(mut one: Member, mut other: Member) {
     other.backplane.subscribe("end").await;
     one.publish("end", "x").await;
     other.expect("end", "x").await;
+}
+
+/// Whoever publishes is told how many servers that reached.
+pub(crate) async fn counts_whom_a_publication_reaches(mut one: Member, mut other: Member) {
+    assert_eq!(one.publish("c", "nobody").await, Some(0));
+    other.backplane.subscribe("c").await;
+    assert_eq!(one.publish("c", "the other").await, Some(1));
+    assert_eq!(other.publish("c", "itself").await, Some(1));
+    one.backplane.subscribe("c").await;
+    one.backplane.subscribe("d").await;
+    // Several at once: each is told of its own.
+    let counts = tokio::join!(
+        one.publish("c", "both"),
+        one.publish("d", "itself"),
+        one.publish("e", "nobody"),
+    );
+    assert_eq!(counts, (Some(2), Some(1), Some(0)));
+    for text in ["the other", "itself", "both"] {
+        other.expect("c", text).await;
+    }
+    one.expect("c", "both").await;
+    one.expect("d", "itself").await;
 }
 
 /// What counts is the order in which subscribing and unsubscribing are called.
