@@ -471,7 +471,10 @@ mod tests {
         let batch = ledger.take_batch().unwrap();
         // An answer too few: whoever is left is told that nothing is known.
         ledger.answered(batch, vec![2, 0]);
-        let told: Vec<_> = reached.iter_mut().map(|told| told.try_recv().ok()).collect();
+        let told: Vec<_> = reached
+            .iter_mut()
+            .map(|told| told.try_recv().ok())
+            .collect();
         assert_eq!(told, [Some(2), Some(0), None]);
     }
 

@@ -3,22 +3,29 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Deref;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::arguments::{ClientArguments, List};
+use crate::call::CallState;
 use crate::connection::Connection;
-use crate::error::SendError;
+use crate::error::{InvokeError, SendError};
 use crate::frame::Broadcast;
-use crate::lifetime::{Lifetime, To};
+use crate::lifetime::{Lifetime, To, new_invocation_id};
 
 /// The clients of a hub, to choose from. ASP.NET Core's `IHubClients`.
 #[derive(Debug, Clone, Copy)]
 pub struct Clients<'a> {
     lifetime: &'a Lifetime,
+    /// The call that chooses, if one does.
+    call: Option<&'a CallState>,
 }
 
 impl<'a> Clients<'a> {
-    pub(crate) fn new(lifetime: &'a Lifetime) -> Self {
-        Self { lifetime }
+    pub(crate) fn new(lifetime: &'a Lifetime, call: Option<&'a CallState>) -> Self {
+        Self { lifetime, call }
     }
 
     fn recipients(self, chosen: Chosen<'a>) -> Recipients<'a> {
@@ -34,9 +41,15 @@ impl<'a> Clients<'a> {
         self.recipients(Chosen::All)
     }
 
-    /// The client of that connection, on whichever server it is. An unknown id gets nothing, silently.
-    pub fn client(&self, connection_id: &'a str) -> Recipients<'a> {
-        self.recipients(Chosen::Connections(vec![connection_id]))
+    /// The client of that connection, on whichever server it is. An unknown id gets nothing, silently, but for
+    /// [`invoke`](SingleClient::invoke).
+    pub fn client(&self, connection_id: &'a str) -> SingleClient<'a> {
+        SingleClient {
+            lifetime: self.lifetime,
+            connection_id,
+            call: self.call,
+            timeout: None,
+        }
     }
 
     /// The clients of those connections.
@@ -61,6 +74,22 @@ impl<'a> Clients<'a> {
         let names = names.into_iter().filter(|name| !name.is_empty());
         self.recipients(Chosen::Groups(names.collect()))
     }
+
+    /// Every connection of a user, on whichever servers they are. Ids are compared exactly; an empty one is nobody's.
+    ///
+    /// Who the user of a connection is, [`UserIdProvider`](crate::UserIdProvider) says.
+    pub fn user(&self, id: &'a str) -> Recipients<'a> {
+        self.users([id])
+    }
+
+    /// Every connection of several users; empty ids are skipped.
+    pub fn users<I>(&self, ids: I) -> Recipients<'a>
+    where
+        I: IntoIterator<Item = &'a str>,
+    {
+        let ids = ids.into_iter().filter(|id| !id.is_empty());
+        self.recipients(Chosen::Users(ids.collect()))
+    }
 }
 
 /// The clients of a hub as seen from a call, where there is a caller: everything that [`Clients`] has, and
@@ -72,15 +101,15 @@ pub struct CallerClients<'a> {
 }
 
 impl<'a> CallerClients<'a> {
-    pub(crate) fn new(lifetime: &'a Lifetime, caller: &'a Connection) -> Self {
+    pub(crate) fn new(lifetime: &'a Lifetime, caller: &'a Connection, call: &'a CallState) -> Self {
         Self {
-            clients: Clients::new(lifetime),
+            clients: Clients::new(lifetime, Some(call)),
             caller,
         }
     }
 
     /// The client that made the call.
-    pub fn caller(&self) -> Recipients<'a> {
+    pub fn caller(&self) -> SingleClient<'a> {
         self.clients.client(&self.caller.id)
     }
 
@@ -116,10 +145,12 @@ enum Chosen<'a> {
     All,
     Connections(Vec<&'a str>),
     Groups(Vec<&'a str>),
+    Users(Vec<&'a str>),
 }
 
 impl<'a> Recipients<'a> {
-    /// Leaves out some connections, on whichever server they are: `AllExcept`, `GroupExcept`.
+    /// Leaves out some connections, on whichever server they are: `AllExcept`, `GroupExcept`. Of a user's connections,
+    /// too; but there ASP.NET Core servers that share the backplane leave nobody out.
     pub fn except<I>(mut self, connection_ids: I) -> Self
     where
         I: IntoIterator,
@@ -173,11 +204,112 @@ impl<'a> Recipients<'a> {
                     self.to(To::Group(name), &message).await;
                 }
             }
+            Chosen::Users(ids) => {
+                for id in ids {
+                    self.to(To::User(id), &message).await;
+                }
+            }
         }
         Ok(())
     }
 
     async fn to(&self, to: To<'_>, message: &Broadcast) {
         self.lifetime.send(to, &self.except, message).await;
+    }
+}
+
+/// One client that has been chosen: it can be sent a message, as all can, and it alone can be asked for a result.
+/// ASP.NET Core's `ISingleClientProxy`.
+#[derive(Debug, Clone, Copy)]
+pub struct SingleClient<'a> {
+    lifetime: &'a Lifetime,
+    connection_id: &'a str,
+    /// The call that asks, if one does.
+    call: Option<&'a CallState>,
+    timeout: Option<Duration>,
+}
+
+impl<'a> From<SingleClient<'a>> for Recipients<'a> {
+    fn from(client: SingleClient<'a>) -> Self {
+        Recipients {
+            lifetime: client.lifetime,
+            chosen: Chosen::Connections(vec![client.connection_id]),
+            except: HashSet::new(),
+        }
+    }
+}
+
+impl<'a> SingleClient<'a> {
+    /// Calls a method of the client, which does not answer; see [`Recipients::send`].
+    ///
+    /// # Errors
+    ///
+    /// When an argument cannot be encoded.
+    pub fn send<A: ClientArguments>(
+        self,
+        method: &str,
+        arguments: A,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + use<'a, A> {
+        Recipients::from(self).send(method, arguments)
+    }
+
+    /// How long [`invoke`](Self::invoke) waits for the answer at most. Default: for as long as the client is there, as in
+    /// ASP.NET Core, where the caller's token is all that ends it sooner.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Calls a method of the client and waits for what it returns, on whichever server the client is.
+    ///
+    /// ```
+    /// # use hubcast::{CallerContext, HubResult};
+    /// # async fn example(ctx: &CallerContext, id: &str) -> HubResult {
+    /// let agreed = ctx.clients().client(id).invoke::<bool>("Confirm", ("Delete it?",)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A client that returns nothing has returned a null: ask for an `Option`, or for `()`. Whoever no longer wants the
+    /// answer drops the future, or sets a [`timeout`](Self::timeout); the client is not told.
+    ///
+    /// # Errors
+    ///
+    /// See [`InvokeError`]. The client's own error, and a time-out, are shown to the caller of a hub method that ends with
+    /// them; all others are not.
+    pub fn invoke<T: DeserializeOwned>(
+        self,
+        method: &str,
+        arguments: impl ClientArguments,
+    ) -> impl Future<Output = Result<T, InvokeError>> + Send {
+        // Encoded here and not in the future, which need not carry the arguments then.
+        let lifetime = self.lifetime;
+        let id = new_invocation_id();
+        let broadcast = Broadcast::encode(
+            |encoding| lifetime.writes(encoding),
+            |encoding, out| {
+                encoding.write_invocation(out, Some(&id), method, &List(&arguments), &[])
+            },
+        )
+        .map_err(|source| InvokeError::Encode {
+            method: method.to_owned(),
+            source,
+        });
+        drop(arguments);
+        async move {
+            let message = broadcast?;
+            if let Some(call) = self.call {
+                call.before_waiting()?;
+            }
+            let answer = lifetime.invoke(self.connection_id, &id, &message);
+            let answer = match self.timeout {
+                Some(limit) => match timeout(limit, answer).await {
+                    Ok(answer) => answer?,
+                    Err(_) => return Err(InvokeError::Canceled),
+                },
+                None => answer.await?,
+            };
+            answer.decode()
+        }
     }
 }

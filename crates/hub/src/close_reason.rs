@@ -29,6 +29,9 @@ pub enum CloseReason {
     ClientTimeout,
     /// The client reads more slowly than it is written to.
     TooSlow,
+    /// The hub ended the connection with [`CallerContext::abort`](crate::CallerContext::abort); the client shall not
+    /// come back by itself.
+    Aborted,
     /// The server is going away; the client shall come back, to it or to another.
     ServerShutdown,
 }
@@ -46,6 +49,7 @@ impl CloseReason {
             Self::WebSocketError(_) => "websocket_error",
             Self::ClientTimeout => "client_timeout",
             Self::TooSlow => "too_slow",
+            Self::Aborted => "aborted",
             Self::ServerShutdown => "server_shutdown",
         }
     }
@@ -65,17 +69,22 @@ impl CloseReason {
     pub(crate) fn is_ordinary(&self) -> bool {
         matches!(
             self,
-            Self::ClientLeft | Self::PollingEnded | Self::ConnectionLost | Self::ServerShutdown
+            Self::ClientLeft
+                | Self::PollingEnded
+                | Self::ConnectionLost
+                | Self::Aborted
+                | Self::ServerShutdown
         )
     }
 
     /// The last hub message that the client is sent, if there is one.
     ///
-    /// `allowReconnect` is true wherever coming back may help, as in ASP.NET Core.
+    /// `allowReconnect` is true wherever coming back may help, as in ASP.NET Core: always, unless the hub itself wants
+    /// the client gone.
     pub(crate) fn close_message(&self, encoding: Encoding, detailed_errors: bool) -> Option<Frame> {
         let close = |error: Option<&str>| {
             Some(Frame::infallible(encoding, |out| {
-                encoding.write_close(out, error, true);
+                encoding.write_close(out, error, *self != Self::Aborted);
             }))
         };
         let (exception, detail) = match self {
@@ -84,7 +93,7 @@ impl CloseReason {
             | Self::HandshakeCanceled
             | Self::HandshakeRefused(_)
             | Self::WebSocketError(_) => return None,
-            Self::ServerShutdown | Self::PollingEnded => return close(None),
+            Self::Aborted | Self::ServerShutdown | Self::PollingEnded => return close(None),
             Self::ProtocolError(detail) => ("InvalidDataException", detail.as_str()),
             Self::ClientTimeout => (
                 "OperationCanceledException",

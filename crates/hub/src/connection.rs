@@ -11,7 +11,9 @@ use hubcast_protocol::Encoding;
 use tokio::time::{Duration, Instant};
 
 use crate::close_reason::CloseReason;
+use crate::connecting::ConnectingRequest;
 use crate::frame::{Broadcast, Frame};
+use crate::items::ItemStore;
 use crate::options::HubOptions;
 use crate::outbox::Outbox;
 use crate::transport::Transport;
@@ -26,6 +28,14 @@ pub(crate) struct Connection {
     encoding: OnceLock<Encoding>,
     /// What carries its bytes; fixed by the first request that does.
     transport: OnceLock<Transport>,
+    /// The user that it belongs to, if that is known; never empty.
+    pub(crate) user: Option<Arc<str>>,
+    /// What it began with.
+    pub(crate) request: ConnectingRequest,
+    /// What the hub keeps with it.
+    pub(crate) items: ItemStore,
+    /// Set when nothing that the client says is heard any more, so that no answer is waited for.
+    pub(crate) hung_up: AtomicBool,
     end: OnceLock<CloseReason>,
     ending: AtomicWaker,
     membership: Mutex<Membership>,
@@ -59,6 +69,10 @@ impl Connection {
             outbox: Outbox::new(options.transport_max_buffer_size),
             encoding: OnceLock::new(),
             transport: OnceLock::new(),
+            user: None,
+            request: ConnectingRequest::default(),
+            items: ItemStore::default(),
+            hung_up: AtomicBool::new(false),
             end: OnceLock::new(),
             ending: AtomicWaker::new(),
             membership: Mutex::new(Membership::Groups(HashSet::new())),
@@ -70,6 +84,18 @@ impl Connection {
                 paused: AtomicBool::new(false),
             },
         }
+    }
+
+    /// Notes the request that it begins with, and the user that this is of.
+    pub(crate) fn begun_with(mut self, request: ConnectingRequest, user: Option<String>) -> Self {
+        self.request = request;
+        self.user = user.filter(|user| !user.is_empty()).map(Into::into);
+        self
+    }
+
+    /// Whether nothing that the client says is heard any more.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.hung_up.load(Ordering::Relaxed)
     }
 
     /// Fixes what carries the connection; false if it is carried by something else already.

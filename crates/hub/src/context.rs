@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use crate::backplane::BackplaneStatus;
+use crate::call::CallState;
 use crate::clients::{CallerClients, Clients};
+use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::error::GroupError;
+use crate::items::Items;
 use crate::lifetime::Lifetime;
+use crate::transport::Transport;
 
 /// The surroundings of one call: who called, and everybody else. ASP.NET Core's `Hub.Context`, `Hub.Clients` and
 /// `Hub.Groups`.
@@ -14,14 +18,34 @@ use crate::lifetime::Lifetime;
 pub struct CallerContext {
     connection: Arc<Connection>,
     lifetime: Arc<Lifetime>,
+    call: Arc<CallState>,
 }
 
 impl CallerContext {
-    pub(crate) fn new(connection: Arc<Connection>, lifetime: Arc<Lifetime>) -> Self {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        lifetime: Arc<Lifetime>,
+        call: CallState,
+    ) -> Self {
         Self {
             connection,
             lifetime,
+            call: Arc::new(call),
         }
+    }
+
+    /// The same, as it is while the hub is told of the connection.
+    #[cfg(test)]
+    pub(crate) fn inside_on_connected(&self) -> Self {
+        let call = CallState {
+            inside_on_connected: true,
+        };
+        let (connection, lifetime) = (Arc::clone(&self.connection), Arc::clone(&self.lifetime));
+        Self::new(connection, lifetime, call)
+    }
+
+    pub(crate) fn lifetime(&self) -> &Lifetime {
+        &self.lifetime
     }
 
     /// The id of the caller's connection. Others may know it; it gives no access to the connection.
@@ -29,9 +53,55 @@ impl CallerContext {
         &self.connection.id
     }
 
+    /// The user that the caller's connection belongs to, as the
+    /// [provider](crate::HubEndpoint::user_id_provider) said when it began. ASP.NET Core's `Context.UserIdentifier`.
+    pub fn user_identifier(&self) -> Option<&str> {
+        self.connection.user.as_deref()
+    }
+
+    /// A header of the request that the caller's connection began with; see
+    /// [`ConnectingRequest::header`](crate::ConnectingRequest::header).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.connection.request.header(name)
+    }
+
+    /// A query parameter of the request that the caller's connection began with; see
+    /// [`ConnectingRequest::query`](crate::ConnectingRequest::query).
+    pub fn query(&self, name: &str) -> Option<String> {
+        self.connection.request.query(name)
+    }
+
+    /// What a middleware has put into the request that the caller's connection began with, for example the claims of a
+    /// token.
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.connection.request.extension()
+    }
+
+    /// What carries the caller's connection: `WebSockets`, `ServerSentEvents` or `LongPolling`.
+    pub fn transport(&self) -> &'static str {
+        // Fixed by the first request, before the hub can hear of the connection.
+        self.connection.transport().map_or("", Transport::name)
+    }
+
+    /// What the hub keeps with the caller's connection.
+    pub fn items(&self) -> Items<'_> {
+        Items::new(&self.connection.items)
+    }
+
+    /// Ends the caller's connection, without an error. A client with automatic reconnect does not come back. The call
+    /// itself goes on; its result reaches nobody. ASP.NET Core's `Context.Abort()`.
+    pub fn abort(&self) {
+        self.connection.end(CloseReason::Aborted);
+    }
+
+    /// The hub from outside of its calls, for what outlives this one.
+    pub fn hub(&self) -> HubContext {
+        HubContext::new(Arc::clone(&self.lifetime))
+    }
+
     /// The clients of the hub, the caller among them.
     pub fn clients(&self) -> CallerClients<'_> {
-        CallerClients::new(&self.lifetime, &self.connection)
+        CallerClients::new(&self.lifetime, &self.connection, &self.call)
     }
 
     /// The groups of the hub.
@@ -51,7 +121,7 @@ impl HubContext {
 
     /// The clients of the hub.
     pub fn clients(&self) -> Clients<'_> {
-        Clients::new(&self.0)
+        Clients::new(&self.0, None)
     }
 
     /// The groups of the hub.

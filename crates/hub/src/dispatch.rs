@@ -92,13 +92,18 @@ impl<H: Hub> Dispatcher<H> {
             HubMessage::StreamInvocation(invocation) => self.refuse_stream(&invocation),
             HubMessage::Ping => self.connection.heard_ping(),
             HubMessage::Close(_) => return Err(CloseReason::ClientLeft),
+            HubMessage::Completion(completion) => {
+                let id = &completion.invocation_id;
+                self.context
+                    .lifetime()
+                    .complete(&self.connection, id, record)?;
+            }
             HubMessage::Unknown { kind } => {
                 tracing::debug!(kind, "a message of an unknown type was skipped");
             }
             // About calls and streams that this server does not have, and about stateful reconnect, which it
             // has not offered: ignored, as in ASP.NET Core.
             HubMessage::StreamItem(_)
-            | HubMessage::Completion(_)
             | HubMessage::CancelInvocation(_)
             | HubMessage::Ack { .. }
             | HubMessage::Sequence { .. } => {}

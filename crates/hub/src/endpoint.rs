@@ -15,6 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backplane::{Backplane, BackplaneStatus};
 use crate::context::HubContext;
+use crate::error::short_type_name;
 use crate::frame::Broadcast;
 use crate::handler::Served;
 use crate::hub::Hub;
@@ -23,6 +24,7 @@ use crate::options::HubOptions;
 use crate::requests::serve;
 use crate::tokens::Tokens;
 use crate::transport::session::Sessions;
+use crate::users::{UserIdOfMiddleware, UserIdProvider};
 
 /// How often time-outs and pings are looked at: once a second, as in ASP.NET Core.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -48,6 +50,7 @@ pub struct HubEndpoint<H: Hub> {
     hub: Arc<H>,
     options: HubOptions,
     backplane: Option<Arc<dyn Backplane>>,
+    users: Arc<dyn UserIdProvider>,
     mounted: OnceLock<Arc<Mounted<H>>>,
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Mounted<H: Hub> {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) hub_name: String,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) users: Arc<dyn UserIdProvider>,
     pub(crate) draining: AtomicBool,
     /// How many sockets are open, those without a handshake included.
     pub(crate) sockets: watch::Sender<usize>,
@@ -80,6 +84,7 @@ impl<H: Hub> HubEndpoint<H> {
             hub: Arc::new(hub),
             options: HubOptions::default(),
             backplane: None,
+            users: Arc::new(UserIdOfMiddleware),
             mounted: OnceLock::new(),
         }
     }
@@ -103,6 +108,18 @@ impl<H: Hub> HubEndpoint<H> {
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
         self.assert_not_started();
         self.backplane = Some(Arc::new(backplane));
+        self
+    }
+
+    /// Says which user a connection belongs to. Default: the [`UserId`](crate::UserId) that a middleware has put into the
+    /// request, if one has.
+    ///
+    /// # Panics
+    ///
+    /// If the endpoint has started.
+    pub fn user_id_provider(mut self, provider: impl UserIdProvider) -> Self {
+        self.assert_not_started();
+        self.users = Arc::new(provider);
         self
     }
 
@@ -161,7 +178,9 @@ impl<H: Hub> HubEndpoint<H> {
 
     fn mounted(&self) -> &Arc<Mounted<H>> {
         self.mounted.get_or_init(|| {
-            let hub_name = self.options.hub_name.clone().unwrap_or_else(type_name::<H>);
+            // As a class in .NET's global namespace is called.
+            let named = self.options.hub_name.clone();
+            let hub_name = named.unwrap_or_else(|| short_type_name::<H>().to_owned());
             let lifetime = Lifetime::start(self.options.clone(), &hub_name, self.backplane.clone());
             let sessions = Arc::new(Sessions::default());
             tokio::spawn(beat(Arc::downgrade(&lifetime), Arc::clone(&sessions)));
@@ -174,6 +193,7 @@ impl<H: Hub> HubEndpoint<H> {
                 tokens: Arc::new(Tokens::new(self.options.negotiation_lifetime)),
                 hub_name,
                 sessions,
+                users: Arc::clone(&self.users),
                 draining: AtomicBool::new(false),
                 sockets: watch::Sender::new(0),
                 settled: watch::Sender::new(self.backplane.is_none()),
@@ -189,13 +209,6 @@ impl<H: Hub> HubEndpoint<H> {
             mounted
         })
     }
-}
-
-/// The name of a type without its path, as a class in .NET's global namespace has it.
-fn type_name<H>() -> String {
-    let whole = std::any::type_name::<H>();
-    let path = whole.split('<').next().unwrap_or(whole);
-    path.rsplit("::").next().unwrap_or(path).to_owned()
 }
 
 /// Looks after all connections once a second, for as long as there is anything to look after.

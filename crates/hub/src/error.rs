@@ -1,5 +1,6 @@
 //! What can go wrong in a hub method, and how much of it a client may read.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -10,7 +11,8 @@ pub type HubResult<T = ()> = Result<T, HubError>;
 ///
 /// Two kinds: a text that was chosen for the client ([`HubError::new`], ASP.NET Core's `HubException`),
 /// and any other error, which `?` turns into a `HubError` that keeps its text from the client. The client
-/// then reads only `An unexpected error occurred invoking 'X' on the server.`; the log has the rest.
+/// then reads only `An unexpected error occurred invoking 'X' on the server.`; the log has the rest. What another client
+/// answered ([`InvokeError::Client`]) counts as chosen, too, and so does [`InvokeError::Canceled`].
 ///
 /// It does not implement [`Error`] itself: that is what lets `?` accept every error there is.
 #[derive(Debug)]
@@ -67,13 +69,66 @@ impl fmt::Display for HubError {
 
 impl<E: Error + Send + Sync + 'static> From<E> for HubError {
     fn from(error: E) -> Self {
-        let whole = std::any::type_name::<E>();
-        let path = whole.split('<').next().unwrap_or(whole);
+        if let Some(InvokeError::Client(_) | InvokeError::Canceled) =
+            (&error as &dyn Any).downcast_ref()
+        {
+            return Self::new(error.to_string());
+        }
         Self(Kind::Hidden {
-            type_name: path.rsplit("::").next().unwrap_or(path),
+            type_name: short_type_name::<E>(),
             source: Box::new(error),
         })
     }
+}
+
+/// The name of a type without its path and its parameters.
+pub(crate) fn short_type_name<T: ?Sized>() -> &'static str {
+    let whole = std::any::type_name::<T>();
+    let path = whole.split('<').next().unwrap_or(whole);
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+/// A client was asked for a result and gave none.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvokeError {
+    /// No server has the connection, or the servers that might cannot be reached now.
+    #[error("Connection '{connection_id}' does not exist.")]
+    NotFound {
+        /// The connection that was meant.
+        connection_id: String,
+    },
+    /// The client went away before it answered.
+    #[error("Connection '{connection_id}' disconnected.")]
+    Disconnected {
+        /// The connection that was asked.
+        connection_id: String,
+    },
+    /// The client did not answer within [`SingleClient::timeout`](crate::SingleClient::timeout). It is not told.
+    #[error("Invocation canceled by the server.")]
+    Canceled,
+    /// The client answered with an error: its own text, which a `?` in a hub method shows to the caller.
+    #[error("{0}")]
+    Client(String),
+    /// The client's answer is not of the type that was asked for.
+    #[error("Error trying to deserialize result to {type_name}. {detail}")]
+    Decode {
+        /// The type, without its path.
+        type_name: &'static str,
+        /// What did not fit.
+        detail: String,
+    },
+    /// An argument could not be written in the clients' encoding.
+    #[error("the arguments of '{method}' cannot be encoded: {source}")]
+    Encode {
+        /// The client method that was to be called.
+        method: String,
+        /// What the encoder objected to.
+        source: hubcast_protocol::EncodeError,
+    },
+    /// Nothing that a client says is read before the hub has heard of its connection, so its answer would never come.
+    #[error("Client results inside OnConnectedAsync Hub methods are not allowed.")]
+    InsideOnConnected,
 }
 
 /// A message could not be sent to clients.
@@ -120,5 +175,30 @@ mod tests {
         assert_eq!(hidden.detail(false), "");
         assert_eq!(hidden.detail(true), " Error: disk on fire");
         assert_eq!(hidden.to_string(), "disk on fire");
+    }
+
+    #[test]
+    fn of_client_results_only_the_clients_own_text_and_a_cancellation_reach_the_caller() {
+        let connection_id = String::from("a");
+        for (error, detail) in [
+            (
+                InvokeError::Client("not today".into()),
+                " HubException: not today",
+            ),
+            (
+                InvokeError::Canceled,
+                " HubException: Invocation canceled by the server.",
+            ),
+            (InvokeError::NotFound { connection_id }, ""),
+            (InvokeError::InsideOnConnected, ""),
+        ] {
+            assert_eq!(HubError::from(error).detail(false), detail);
+        }
+        let connection_id = String::from("a");
+        let hidden = HubError::from(InvokeError::Disconnected { connection_id });
+        assert_eq!(
+            hidden.detail(true),
+            " InvokeError: Connection 'a' disconnected."
+        );
     }
 }

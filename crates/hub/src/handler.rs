@@ -8,6 +8,7 @@ use hubcast_protocol::framing::Records;
 use hubcast_protocol::handshake::{self, HandshakeRequest};
 use tokio::time::{Duration, timeout};
 
+use crate::call::CallState;
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::context::CallerContext;
@@ -105,7 +106,11 @@ impl<H: Hub> Served<H> {
             Arc::clone(&self.hub),
             Arc::clone(&self.methods),
             Arc::clone(connection),
-            CallerContext::new(Arc::clone(connection), Arc::clone(&self.lifetime)),
+            CallerContext::new(
+                Arc::clone(connection),
+                Arc::clone(&self.lifetime),
+                CallState::default(),
+            ),
             options,
         );
         loop {
@@ -139,6 +144,8 @@ impl<H: Hub> Served<H> {
         connection: &Connection,
         reason: CloseReason,
     ) -> CloseReason {
+        // Before its calls are waited for: they may wait for its answers.
+        self.lifetime.hang_up(connection);
         match reason {
             // A goodbye takes its turn: what came before it is done, unless something else ends the connection.
             CloseReason::ClientLeft | CloseReason::ConnectionLost if dispatcher.has_waiting() => {

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Body;
 use axum::extract::{OriginalUri, Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::close_reason::CloseReason;
+use crate::connecting::{ConnectingRequest, query_value};
 use crate::connection::Connection;
 use crate::endpoint::Mounted;
 use crate::hub::Hub;
@@ -64,15 +64,8 @@ fn asked_path(request: &Request) -> &str {
     original.map_or(request.uri().path(), |OriginalUri(uri)| uri.path())
 }
 
-/// The value of a query parameter, whose name is compared ignoring case; values of a repeated one are joined by
-/// commas, as in ASP.NET Core.
 fn query(uri: &Uri, name: &str) -> Option<String> {
-    let pairs = form_urlencoded::parse(uri.query()?.as_bytes());
-    let values: Vec<_> = pairs
-        .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-        .collect();
-    (!values.is_empty()).then(|| values.join(","))
+    query_value(uri.query()?, name)
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response {
@@ -110,19 +103,30 @@ impl<H: Hub> Mounted<H> {
     async fn connect(self: Arc<Self>, mut request: Request) -> Response {
         let lookup = self.look_up(request.uri());
         match *request.method() {
-            Method::GET if accepts_event_stream(&request) => self.listen(lookup).await,
+            Method::GET if accepts_event_stream(&request) => self.listen(lookup, request).await,
             Method::GET => match UpgradeRequest::from_request(&mut request) {
-                Some(upgrade) => self.open(upgrade, lookup).await,
-                None => never_cached(self.poll(lookup).await),
+                Some(upgrade) => self.open(upgrade, lookup, request).await,
+                None => never_cached(self.poll(lookup, request).await),
             },
-            Method::POST => self.post(lookup, request.into_body()).await,
+            Method::POST => self.post(lookup, request).await,
             Method::DELETE => self.delete(lookup),
             _ => plain(StatusCode::METHOD_NOT_ALLOWED, ""),
         }
     }
 
+    /// A connection that begins with a request.
+    async fn begin(&self, id: Arc<str>, request: &mut Request) -> Connection {
+        let request = ConnectingRequest::take_from(request).await;
+        let user = self.users.user_id(&request);
+        Connection::new(id, &self.served.lifetime.options).begun_with(request, user)
+    }
+
     /// Finds or begins the connection that a request of a transport other than WebSockets belongs to.
-    async fn session(&self, lookup: Lookup) -> Result<Arc<Session>, Response> {
+    async fn session(
+        &self,
+        lookup: Lookup,
+        request: &mut Request,
+    ) -> Result<Arc<Session>, Response> {
         let ticket = match lookup {
             Lookup::Absent => return Err(plain(StatusCode::BAD_REQUEST, "Connection ID required")),
             Lookup::Unknown => return Err(unknown()),
@@ -133,7 +137,8 @@ impl<H: Hub> Mounted<H> {
             Lookup::Fresh(ticket) => ticket,
         };
         let options = &self.served.lifetime.options;
-        let session = Arc::new(Session::new(Arc::clone(&ticket.connection_id), options));
+        let id = Arc::clone(&ticket.connection_id);
+        let session = Arc::new(Session::new(self.begin(id, request).await, options));
         let attached = Attached::Session(Arc::clone(&session));
         // Listed before its token is used up, so that of two first requests at once the second finds what the first
         // has begun.
@@ -193,8 +198,8 @@ impl<H: Hub> Mounted<H> {
     }
 
     /// A GET for Server-Sent Events.
-    async fn listen(self: Arc<Self>, lookup: Lookup) -> Response {
-        let session = match self.session(lookup).await {
+    async fn listen(self: Arc<Self>, lookup: Lookup, mut request: Request) -> Response {
+        let session = match self.session(lookup, &mut request).await {
             Ok(session) => session,
             Err(refusal) => return refusal,
         };
@@ -210,8 +215,8 @@ impl<H: Hub> Mounted<H> {
     }
 
     /// A GET for Long Polling.
-    async fn poll(self: Arc<Self>, lookup: Lookup) -> Response {
-        let session = match self.session(lookup).await {
+    async fn poll(self: Arc<Self>, lookup: Lookup, mut request: Request) -> Response {
+        let session = match self.session(lookup, &mut request).await {
             Ok(session) => session,
             Err(refusal) => return refusal,
         };
@@ -230,19 +235,19 @@ impl<H: Hub> Mounted<H> {
         answer
     }
 
-    async fn post(&self, lookup: Lookup, body: Body) -> Response {
+    async fn post(&self, lookup: Lookup, mut request: Request) -> Response {
         if let Lookup::Live(Attached::WebSocket) = lookup {
             return plain(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "POST requests are not allowed for WebSocket connections.",
             );
         }
-        let session = match self.session(lookup).await {
+        let session = match self.session(lookup, &mut request).await {
             Ok(session) => session,
             Err(refusal) => return refusal,
         };
         let patience = self.served.lifetime.options.transport_send_timeout;
-        match session.post(body, patience).await {
+        match session.post(request.into_body(), patience).await {
             Ok(()) => plain(StatusCode::OK, ""),
             Err(PostError::Gone) => unknown(),
             Err(PostError::Broken) => plain(StatusCode::BAD_REQUEST, ""),
@@ -267,7 +272,12 @@ impl<H: Hub> Mounted<H> {
         }
     }
 
-    async fn open(self: Arc<Self>, upgrade: UpgradeRequest, lookup: Lookup) -> Response {
+    async fn open(
+        self: Arc<Self>,
+        upgrade: UpgradeRequest,
+        lookup: Lookup,
+        mut request: Request,
+    ) -> Response {
         let id = match lookup {
             // A client that skips negotiation has no token, and needs none.
             Lookup::Absent if self.draining.load(Ordering::SeqCst) => return draining(),
@@ -285,17 +295,18 @@ impl<H: Hub> Mounted<H> {
         if !Transport::WebSockets.is_offered(&self.served.lifetime.options) {
             return not_offered(Transport::WebSockets);
         }
+        let connection = Arc::new(self.begin(Arc::clone(&id), &mut request).await);
         let (response, socket) = upgrade.accept();
         let counted = Counted::new(&self.sockets);
-        let listed = Listed::new(Arc::clone(&self.sessions), Arc::clone(&id));
+        let listed = Listed::new(Arc::clone(&self.sessions), id);
         tokio::spawn(async move {
             // A task of its own again for what lives long, so that it is no larger than it must be.
             match socket.await {
                 Ok(UpgradedSocket::Tcp(socket, early)) => {
-                    tokio::spawn(self.run(socket, early, id, (counted, listed)));
+                    tokio::spawn(self.run(socket, early, connection, (counted, listed)));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {
-                    tokio::spawn(self.run(socket, Vec::new(), id, (counted, listed)));
+                    tokio::spawn(self.run(socket, Vec::new(), connection, (counted, listed)));
                 }
                 Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
             }
@@ -307,13 +318,12 @@ impl<H: Hub> Mounted<H> {
         self: Arc<Self>,
         socket: S,
         early: Vec<u8>,
-        id: Arc<str>,
+        connection: Arc<Connection>,
         noted: (Counted, Listed),
     ) where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     {
         let options = &self.served.lifetime.options;
-        let connection = Arc::new(Connection::new(id, options));
         let input = Pipe::new(options.application_max_buffer_size);
         connection.carried_by(Transport::WebSockets);
         let measured = Measured::new();

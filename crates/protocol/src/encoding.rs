@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::framing::{RECORD_SEPARATOR, insert_length_prefix};
 use crate::{EncodeError, HubMessage, InvalidMessage, json, messagepack};
 
 /// How hub messages are written on a connection, agreed on in its handshake. ASP.NET Core's `IHubProtocol`.
@@ -53,6 +54,16 @@ impl Encoding {
         match self {
             Self::Json => json::parse(message),
             Self::MessagePack => messagepack::parse(message),
+        }
+    }
+
+    /// Appends a message that was taken out of its framing, exactly as it came, with its framing around it again.
+    pub fn write_message(self, out: &mut Vec<u8>, message: &[u8]) {
+        let start = out.len();
+        out.extend_from_slice(message);
+        match self {
+            Self::Json => out.push(RECORD_SEPARATOR),
+            Self::MessagePack => insert_length_prefix(out, start),
         }
     }
 

@@ -14,9 +14,12 @@ pub(crate) enum Channel<'a> {
     All,
     Connection(&'a str),
     Group(&'a str),
+    User(&'a str),
     GroupCommands,
     /// Acknowledgements for this server.
     Acks,
+    /// Answers of clients elsewhere to what this server asked them.
+    Results,
 }
 
 impl Channels {
@@ -39,6 +42,10 @@ impl Channels {
         format!("{}group:{name}", self.prefix)
     }
 
+    pub(crate) fn user(&self, id: &str) -> String {
+        format!("{}user:{id}", self.prefix)
+    }
+
     pub(crate) fn group_commands(&self) -> String {
         format!("{}internal:groups", self.prefix)
     }
@@ -52,6 +59,17 @@ impl Channels {
         self.acks_of(&self.server)
     }
 
+    /// Where this server wants the answers of clients elsewhere.
+    pub(crate) fn results(&self) -> String {
+        format!("{}internal:return:{}", self.prefix, self.server)
+    }
+
+    /// Whether a channel is where some server of this hub wants answers.
+    pub(crate) fn takes_results(&self, channel: &str) -> bool {
+        let name = channel.strip_prefix(&self.prefix);
+        name.is_some_and(|name| name.starts_with("internal:return:"))
+    }
+
     /// What a channel is for; `None` if it is none of ours.
     pub(crate) fn parse<'a>(&self, channel: &'a str) -> Option<Channel<'a>> {
         let name = channel.strip_prefix(&self.prefix)?;
@@ -60,6 +78,12 @@ impl Channels {
         }
         if let Some(connection) = name.strip_prefix("connection:") {
             return Some(Channel::Connection(connection));
+        }
+        if let Some(user) = name.strip_prefix("user:") {
+            return Some(Channel::User(user));
+        }
+        if let Some(server) = name.strip_prefix("internal:return:") {
+            return (server == self.server).then_some(Channel::Results);
         }
         match name {
             "all" => Some(Channel::All),
@@ -89,6 +113,16 @@ mod tests {
                 Channel::Group("a:b*"),
             ),
             (
+                channels.user("u:1*"),
+                "My.ChatHub:user:u:1*",
+                Channel::User("u:1*"),
+            ),
+            (
+                channels.results(),
+                "My.ChatHub:internal:return:web1_00",
+                Channel::Results,
+            ),
+            (
                 channels.group_commands(),
                 "My.ChatHub:internal:groups",
                 Channel::GroupCommands,
@@ -106,10 +140,15 @@ mod tests {
         for stranger in [
             "Other:all",
             "My.ChatHub:internal:ack:web2",
+            "My.ChatHub:internal:return:web2",
             "My.ChatHub:what",
             "",
         ] {
             assert_eq!(channels.parse(stranger), None);
+        }
+        assert!(channels.takes_results("My.ChatHub:internal:return:web2"));
+        for stranger in ["Other:internal:return:web2", "My.ChatHub:all", ""] {
+            assert!(!channels.takes_results(stranger), "{stranger}");
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use hubcast_protocol::Encoding;
 use hubcast_protocol::framing::Records;
+use rmp::Marker;
 use rmp::decode;
 use rmp::encode;
 
@@ -16,16 +17,30 @@ use crate::frame::Broadcast;
 /// A payload that is not what its channel carries.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed payload: {0}")]
-pub(crate) struct Malformed(&'static str);
+pub(crate) struct Malformed(pub(super) &'static str);
 
 /// A message for clients, on its way through the backplane.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Connections that shall not get it.
     pub(crate) except: HashSet<String>,
+    /// Set if its receiver shall answer.
+    pub(crate) question: Option<Question>,
     /// The hub message in each encoding that it came in, framing included.
     encoded: Vec<(Encoding, Bytes)>,
 }
+
+/// What a server wants of the client that it sends a message to: an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// What the invocation, and so the answer, is known by.
+    pub(crate) invocation_id: String,
+    /// The channel that the answer is published on.
+    pub(crate) return_channel: String,
+}
+
+/// The most bytes of a name in a [`Question`], which is kept until it is answered. A machine's name has at most 253.
+const MAX_NAME: usize = 1024;
 
 impl Message {
     /// The message, ready for receivers on this server.
@@ -40,8 +55,13 @@ impl Message {
     }
 }
 
-/// `[excluded ids, {protocol: message, ..}]`
-pub(crate) fn write_message(except: &HashSet<String>, message: &Broadcast) -> Bytes {
+/// `[excluded ids, {protocol: message, ..}]`, for a message that shall be answered with
+/// `.., invocation id, return channel]`
+pub(crate) fn write_message(
+    except: &HashSet<String>,
+    message: &Broadcast,
+    question: Option<&Question>,
+) -> Bytes {
     let encoded = Encoding::ALL
         .into_iter()
         .filter_map(|encoding| Some((encoding, message.frame(encoding)?)));
@@ -49,7 +69,8 @@ pub(crate) fn write_message(except: &HashSet<String>, message: &Broadcast) -> By
     let ids: usize = except.iter().map(|id| id.len() + 5).sum();
     let bytes: usize = encoded.iter().map(|(_, frame)| frame.len() + 20).sum();
     let mut out = Vec::with_capacity(ids + bytes + 8);
-    infallible(encode::write_array_len(&mut out, 2));
+    let items = if question.is_some() { 4 } else { 2 };
+    infallible(encode::write_array_len(&mut out, items));
     infallible(encode::write_array_len(&mut out, length(except.len())));
     for id in except {
         infallible(encode::write_str(&mut out, id));
@@ -59,13 +80,17 @@ pub(crate) fn write_message(except: &HashSet<String>, message: &Broadcast) -> By
         infallible(encode::write_str(&mut out, encoding.name()));
         infallible(encode::write_bin(&mut out, &frame.payload()));
     }
+    if let Some(question) = question {
+        infallible(encode::write_str(&mut out, &question.invocation_id));
+        infallible(encode::write_str(&mut out, &question.return_channel));
+    }
     out.into()
 }
 
-/// Reads `[excluded ids, {protocol: message, ..}, ..]`; more items are ignored, and so are unknown protocols.
+/// Reads what [`write_message`] writes; more items are ignored, and so are unknown protocols.
 pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
     let mut input = Input(payload);
-    input.array("message", 2)?;
+    let items = input.array("message", 2)?;
     let excluded = input.array("excluded ids", 0)?;
     let mut except = HashSet::new();
     for _ in 0..excluded {
@@ -76,14 +101,11 @@ pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
     for _ in 0..protocols {
         let name = input.string("protocol")?;
         let message = input.binary("encoded message")?;
-        // Names are matched exactly here, unlike in a handshake.
-        let Some(encoding) = Encoding::ALL
-            .into_iter()
-            .find(|encoding| encoding.name() == name)
-        else {
+        let Some(encoding) = known(name) else {
             continue;
         };
-        if !is_one_message(encoding, message) {
+        // Half a message, or two, would break the stream of every receiver.
+        if only_message(encoding, message).is_none() {
             return Err(Malformed("not exactly one message"));
         }
         encoded.push((encoding, payload.slice_ref(message)));
@@ -91,15 +113,58 @@ pub(crate) fn read_message(payload: &Bytes) -> Result<Message, Malformed> {
     if encoded.is_empty() {
         return Err(Malformed("no encoding that is known"));
     }
-    Ok(Message { except, encoded })
+    let mut question = None;
+    if items >= 4 {
+        let invocation_id = input.name("invocation id")?;
+        let return_channel = input.name("return channel")?;
+        question = invocation_id
+            .zip(return_channel)
+            .map(|(invocation_id, return_channel)| Question {
+                invocation_id,
+                return_channel,
+            });
+    }
+    Ok(Message {
+        except,
+        question,
+        encoded,
+    })
 }
 
-/// Half a message, or two, would break the stream of every receiver.
-fn is_one_message(encoding: Encoding, bytes: &[u8]) -> bool {
+/// `[protocol, completion]`: what a client answered, its framing included.
+pub(crate) fn write_result(encoding: Encoding, completion: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(completion.len() + 20);
+    infallible(encode::write_array_len(&mut out, 2));
+    infallible(encode::write_str(&mut out, encoding.name()));
+    infallible(encode::write_bin(&mut out, completion));
+    out.into()
+}
+
+/// Gives what a client answered, taken out of its framing.
+pub(crate) fn read_result(payload: &[u8]) -> Result<(Encoding, Bytes), Malformed> {
+    let mut input = Input(payload);
+    input.array("result", 2)?;
+    let name = input.string("protocol")?;
+    let encoding = known(name).ok_or(Malformed("a protocol that is not known"))?;
+    let framed = input.binary("completion")?;
+    let completion = only_message(encoding, framed).ok_or(Malformed("not exactly one message"))?;
+    Ok((encoding, completion))
+}
+
+/// Names are matched exactly here, unlike in a handshake.
+fn known(name: &str) -> Option<Encoding> {
+    Encoding::ALL
+        .into_iter()
+        .find(|encoding| encoding.name() == name)
+}
+
+/// The message that these bytes are, taken out of its framing; `None` if they are half of one, or more.
+fn only_message(encoding: Encoding, bytes: &[u8]) -> Option<Bytes> {
     let mut records = Records::new();
     records.switch_to(encoding);
     records.push(bytes);
-    matches!(records.next(None), Ok(Some(_))) && records.is_empty()
+    let message = records.next(None).ok().flatten();
+    message.filter(|_| records.is_empty())
 }
 
 /// A request to the server that has a connection.
@@ -208,6 +273,18 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.take(length, what)?).map_err(|_| Malformed(what))
     }
 
+    /// A string of a bounded length, or nothing.
+    fn name(&mut self, what: &'static str) -> Result<Option<String>, Malformed> {
+        if let Some(rest) = self.0.strip_prefix(&[Marker::Null.to_u8()]) {
+            self.0 = rest;
+            return Ok(None);
+        }
+        match self.string(what)? {
+            name if name.len() <= MAX_NAME => Ok(Some(name.to_owned())),
+            _ => Err(Malformed(what)),
+        }
+    }
+
     fn binary(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
         let length = decode::read_bin_len(self).map_err(|_| Malformed(what))?;
         self.take(length, what)
@@ -243,13 +320,13 @@ mod tests {
     #[test]
     fn a_message_is_written_as_dotnet_writes_it() {
         let none = HashSet::new();
-        let written = write_message(&none, &message(&Encoding::ALL));
+        let written = write_message(&none, &message(&Encoding::ALL), None);
         let golden = format!(
             "92 90 82 a4 6a736f6e c4 3c {JSON} ab 6d6573736167657061636b c4 1b {MESSAGEPACK}"
         );
         assert_eq!(written, bytes(&golden));
 
-        let written = write_message(&none, &message(&[Encoding::Json]));
+        let written = write_message(&none, &message(&[Encoding::Json]), None);
         assert_eq!(
             written,
             bytes(&format!("92 90 81 a4 6a736f6e c4 3c {JSON}"))
@@ -257,7 +334,7 @@ mod tests {
 
         let one = HashSet::from(["c1".to_owned()]);
         assert_eq!(
-            write_message(&one, &message(&Encoding::ALL))[..5],
+            write_message(&one, &message(&Encoding::ALL), None)[..5],
             bytes("92 91 a26331")
         );
     }
@@ -274,6 +351,81 @@ mod tests {
         let payload = |encoding| broadcast.frame(encoding).unwrap().payload();
         assert_eq!(payload(Encoding::Json), bytes(JSON));
         assert_eq!(payload(Encoding::MessagePack), bytes(MESSAGEPACK));
+    }
+
+    #[test]
+    fn a_question_and_its_answer_are_those_of_dotnet() {
+        let question = Question {
+            invocation_id: "abc".into(),
+            return_channel: "ChatHub:internal:return:S".into(),
+        };
+        let asked = Broadcast::encode(
+            |encoding| encoding == Encoding::Json,
+            |encoding, out| encoding.write_invocation(out, Some("abc"), "Ask", &(1,), &[]),
+        )
+        .unwrap();
+        let golden = bytes(
+            "94 90 81 a46a736f6e
+             c43f 7b2274797065223a312c22696e766f636174696f6e4964223a22616263222c22746172676574223a2241736b222c22617267756d656e7473223a5b315d7d1e
+             a3616263 b9436861744875623a696e7465726e616c3a72657475726e3a53",
+        );
+        let none = HashSet::new();
+        assert_eq!(write_message(&none, &asked, Some(&question)), golden);
+        assert_eq!(read_message(&golden).unwrap().question, Some(question));
+
+        let golden = bytes(
+            "92 a46a736f6e
+             c42c 7b2274797065223a332c22696e766f636174696f6e4964223a22616263222c22726573756c74223a34327d1e",
+        );
+        let completion = br#"{"type":3,"invocationId":"abc","result":42}"#;
+        let mut framed = Vec::new();
+        Encoding::Json.write_message(&mut framed, completion);
+        assert_eq!(write_result(Encoding::Json, &framed), golden);
+        let (encoding, read) = read_result(&golden).unwrap();
+        assert_eq!((encoding, &*read), (Encoding::Json, &completion[..]));
+
+        // The same in MessagePack, whose framing is in front.
+        let completion = bytes("9503 80 a3616263 03 2a");
+        let mut framed = Vec::new();
+        Encoding::MessagePack.write_message(&mut framed, &completion);
+        let payload = write_result(Encoding::MessagePack, &framed);
+        assert_eq!(
+            payload,
+            bytes("92 ab6d6573736167657061636b c40a 09 9503 80 a3616263 03 2a")
+        );
+        assert_eq!(
+            read_result(&payload).unwrap(),
+            (Encoding::MessagePack, completion)
+        );
+    }
+
+    #[test]
+    fn a_message_is_no_question_without_both_names() {
+        let read = |tail: &str, items: u8| {
+            let payload = format!("9{items} 90 81 a46a736f6e c43c {JSON} {tail}");
+            read_message(&bytes(&payload)).map(|message| message.question.is_some())
+        };
+        assert_eq!(read("a161 a162", 4), Ok(true));
+        assert_eq!(read("a161 a162 c0", 5), Ok(true));
+        assert_eq!(read("a161", 3), Ok(false));
+        assert_eq!(read("c0 c0", 4), Ok(false));
+        assert_eq!(read("c0 a162", 4), Ok(false));
+        for malformed in [
+            "",
+            "a161",
+            "a161 01",
+            "c40161 a162",
+            "a161 a2c328",
+            "dbffffffff a162",
+        ] {
+            assert!(read(malformed, 4).is_err(), "{malformed}");
+        }
+        // Names are kept, so they are bounded.
+        for (length, fits) in [(MAX_NAME, true), (MAX_NAME + 1, false)] {
+            let name = format!("da{length:04x} {}", "78".repeat(length));
+            assert_eq!(read(&format!("{name} a162"), 4).is_ok(), fits);
+            assert_eq!(read(&format!("a161 {name}"), 4).is_ok(), fits);
+        }
     }
 
     #[test]
@@ -330,5 +482,19 @@ mod tests {
             assert!(read_group_command(&bytes(hex)).is_err(), "{hex}");
         }
         assert!(read_ack(&bytes("90")).is_err());
+        for hex in [
+            "",
+            "91 a46a736f6e",
+            "92 c0 c401 1e",
+            "92 a3616263 c401 1e",
+            "92 a46a736f6e a17b",
+            "92 a46a736f6e c400",
+            "92 a46a736f6e c402 7b7d",
+            "92 a46a736f6e c404 7b7d1e1e",
+            "92 a46a736f6e c6ffffffff 7b7d1e",
+            "92 ab6d6573736167657061636b c402 0290",
+        ] {
+            assert!(read_result(&bytes(hex)).is_err(), "{hex}");
+        }
     }
 }

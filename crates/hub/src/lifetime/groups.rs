@@ -63,6 +63,28 @@ impl GroupTable {
     /// Makes a connection a member, unless it has left for good. `on_member` runs under the group's lock if it is one
     /// now, so that what it starts cannot be overtaken by what the last one's leaving starts.
     pub(crate) fn add(&self, name: &str, connection: &Arc<Connection>, on_member: impl FnOnce()) {
+        self.join(
+            name,
+            connection,
+            |name| connection.note_joined(name),
+            on_member,
+        );
+    }
+
+    /// Makes a connection a member until it [leaves](Self::leave), without noting that among its groups: what it belongs
+    /// to for as long as it lives, and who adds it takes it out again.
+    pub(crate) fn enter(&self, name: &str, connection: &Arc<Connection>, on_member: impl FnOnce()) {
+        self.join(name, connection, |_| true, on_member);
+    }
+
+    /// `note` says, under the group's lock, whether the connection becomes a member.
+    fn join(
+        &self,
+        name: &str,
+        connection: &Arc<Connection>,
+        note: impl Fn(&Arc<str>) -> bool,
+        on_member: impl FnOnce(),
+    ) {
         loop {
             let (name, group) = self.find_or_create(name);
             let mut members = lock(&group);
@@ -71,7 +93,7 @@ impl GroupTable {
                 self.forget(&name, &group);
                 continue;
             }
-            if connection.note_joined(&name) {
+            if note(&name) {
                 let id = Arc::clone(&connection.id);
                 members.members.insert(id, Arc::clone(connection));
             }
@@ -91,6 +113,13 @@ impl GroupTable {
     pub(crate) fn remove(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
         self.drop_member(name, on_last, |members| {
             connection.note_left(name) && members.remove(&connection.id).is_some()
+        });
+    }
+
+    /// Takes out a connection that has [entered](Self::enter). `on_last` runs under the group's lock if nobody is left.
+    pub(crate) fn leave(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
+        self.drop_member(name, on_last, |members| {
+            members.remove(&connection.id).is_some()
         });
     }
 

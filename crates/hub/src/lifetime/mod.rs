@@ -7,13 +7,15 @@
 mod channels;
 mod envelope;
 mod groups;
+mod invoke;
+mod results;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::future::{BoxFuture, FutureExt, join, ready};
 use hubcast_protocol::Encoding;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Duration;
@@ -28,17 +30,21 @@ use crate::random;
 use channels::{Channel, Channels};
 use envelope::{GroupAction, GroupCommand, Malformed};
 use groups::GroupTable;
+use results::Results;
+pub(crate) use results::new_invocation_id;
 
 /// How long [`Groups`](crate::Groups) waits for another server to say that it has done as asked. 30 s, as in
 /// ASP.NET Core.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whom a message is for. Exceptions apply to everybody and to groups.
+/// Whom a message is for. Exceptions apply to everybody, to groups and to users; servers of ASP.NET Core do not know the
+/// latter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum To<'a> {
     All,
     Connection(&'a str),
     Group(&'a str),
+    User(&'a str),
 }
 
 /// All connections of one hub, here and, through the backplane, elsewhere.
@@ -46,6 +52,9 @@ pub(crate) struct Lifetime {
     pub(crate) options: HubOptions,
     connections: Mutex<HashMap<Arc<str>, Arc<Connection>>>,
     groups: GroupTable,
+    /// The connections of each user.
+    users: GroupTable,
+    results: Results,
     /// How many connections here read MessagePack.
     messagepack_readers: AtomicUsize,
     /// Set when the server goes away; from then on whatever connects is ended at once.
@@ -83,6 +92,8 @@ impl Lifetime {
             options,
             connections: Mutex::default(),
             groups: GroupTable::default(),
+            users: GroupTable::default(),
+            results: Results::default(),
             messagepack_readers: AtomicUsize::new(0),
             shutting_down: watch::Sender::new(false),
             remote: backplane.map(|backplane| {
@@ -101,7 +112,12 @@ impl Lifetime {
             remote.backplane.start(Arc::new(inbound));
             // In effect before any connection's own channel is, whose confirmation is waited for.
             let channels = &remote.channels;
-            for channel in [channels.all(), channels.group_commands(), channels.acks()] {
+            for channel in [
+                channels.all(),
+                channels.group_commands(),
+                channels.acks(),
+                channels.results(),
+            ] {
                 drop(remote.backplane.subscribe(&channel));
             }
         }
@@ -154,19 +170,40 @@ impl Lifetime {
         if *self.shutting_down.borrow() {
             connection.end(CloseReason::ServerShutdown);
         }
-        match &self.remote {
+        let own = match &self.remote {
             Some(remote) => remote
                 .backplane
                 .subscribe(&remote.channels.connection(&connection.id)),
             None => ready(()).boxed(),
-        }
+        };
+        let Some(user) = &connection.user else {
+            return own;
+        };
+        let mut subscribed = None;
+        // Asked for by every connection of the user: the first one's subscription may still be under way.
+        self.users.enter(user, connection, || {
+            if let Some(remote) = &self.remote {
+                let channel = remote.channels.user(user);
+                subscribed = Some(remote.backplane.subscribe(&channel));
+            }
+        });
+        let users = subscribed.unwrap_or_else(|| ready(()).boxed());
+        join(own, users).map(|_| ()).boxed()
     }
 
     /// The connection is gone: it leaves everything, for good.
     pub(crate) fn disconnect(&self, connection: &Connection) {
         self.connections().remove(&connection.id);
+        self.hang_up(connection);
         self.groups
             .remove_for_good(connection, |group| self.unsubscribe_group(group));
+        if let Some(user) = &connection.user {
+            self.users.leave(user, connection, || {
+                if let Some(remote) = &self.remote {
+                    remote.backplane.unsubscribe(&remote.channels.user(user));
+                }
+            });
+        }
         if let Some(remote) = &self.remote {
             let channel = remote.channels.connection(&connection.id);
             remote.backplane.unsubscribe(&channel);
@@ -192,10 +229,11 @@ impl Lifetime {
         let (channel, except) = match to {
             To::All => (remote.channels.all(), Some(except)),
             To::Group(group) => (remote.channels.group(group), Some(except)),
+            To::User(user) => (remote.channels.user(user), Some(except)),
             To::Connection(id) => (remote.channels.connection(id), None),
         };
         let none = HashSet::new();
-        let payload = envelope::write_message(except.unwrap_or(&none), message);
+        let payload = envelope::write_message(except.unwrap_or(&none), message, None);
         remote.backplane.publish(&channel, payload).await;
     }
 
@@ -211,6 +249,7 @@ impl Lifetime {
                 }
             }
             To::Group(group) => self.groups.deliver(group, except, message),
+            To::User(user) => self.users.deliver(user, except, message),
             To::Connection(id) => {
                 if let Some(connection) = self.find(id) {
                     connection.deliver(message);
@@ -282,6 +321,18 @@ impl Lifetime {
         self.groups.exists(group)
     }
 
+    /// Whether any connection here belongs to a user.
+    #[cfg(test)]
+    pub(crate) fn has_user(&self, user: &str) -> bool {
+        self.users.exists(user)
+    }
+
+    /// Whether no client has been asked for anything that it has not answered.
+    #[cfg(test)]
+    pub(crate) fn awaits_nothing(&self) -> bool {
+        self.results.is_empty()
+    }
+
     /// Takes what the backplane brings.
     fn receive(self: &Arc<Self>, channel: &str, payload: &Bytes) -> Result<(), Malformed> {
         let Some(remote) = &self.remote else {
@@ -291,6 +342,8 @@ impl Lifetime {
             Some(Channel::All) => To::All,
             Some(Channel::Connection(id)) => To::Connection(id),
             Some(Channel::Group(group)) => To::Group(group),
+            Some(Channel::User(user)) => To::User(user),
+            Some(Channel::Results) => return self.returned(payload),
             Some(Channel::GroupCommands) => {
                 self.obey(envelope::read_group_command(payload)?);
                 return Ok(());
@@ -306,6 +359,9 @@ impl Lifetime {
             None => return Ok(()),
         };
         let message = envelope::read_message(payload)?;
+        if let (To::Connection(id), Some(question)) = (to, &message.question) {
+            return self.ask(remote, id, &message, question);
+        }
         self.deliver(to, &message.except, &message.broadcast());
         Ok(())
     }

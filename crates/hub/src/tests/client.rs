@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::backplane::Backplane;
 use crate::close_reason::CloseReason;
+use crate::connecting::ConnectingRequest;
 use crate::connection::Connection;
 use crate::context::{CallerContext, HubContext};
 use crate::endpoint::beat;
@@ -47,6 +48,12 @@ impl Hub for TestHub {
             .method("JoinAnother", Self::join_another)
             .method("Leave", Self::leave)
             .method("Send", Self::send)
+            .method("Ask", Self::ask)
+            .method("AskFor", Self::ask_for)
+            .method("AskWithout", Self::ask_without)
+            .method("WhoAmI", Self::who_am_i)
+            .method("Count", Self::count)
+            .method("Abort", Self::abort)
     }
 }
 
@@ -114,16 +121,62 @@ impl TestHub {
         let recipients = match kind {
             "all" => clients.all(),
             "all-except" => clients.all().except([name]),
-            "caller" => clients.caller(),
+            "caller" => clients.caller().into(),
             "others" => clients.others(),
-            "client" => clients.client(name),
+            "client" => clients.client(name).into(),
             "clients" => clients.clients(name.split(',')),
             "group" => clients.group(name),
             "groups" => clients.groups(name.split(',')),
+            "user" => clients.user(name),
+            "users" => clients.users(name.split(',')),
+            "user-except" => {
+                let (user, id) = name.split_once(',').unwrap_or((name, ""));
+                clients.user(user).except([id])
+            }
             "others-in-group" => clients.others_in_group(name),
             _ => return Err(HubError::new("to whom?")),
         };
         Ok(recipients.send("Message", (text,)).await?)
+    }
+
+    /// Asks the client of that connection, or the caller, for a text.
+    async fn ask(&self, ctx: &CallerContext, id: String) -> HubResult<Option<String>> {
+        let clients = ctx.clients();
+        let client = match id.as_str() {
+            "caller" => clients.caller(),
+            id => clients.client(id),
+        };
+        Ok(client.invoke("Question", ("why?",)).await?)
+    }
+
+    /// The same, for at most so many milliseconds.
+    async fn ask_for(&self, ctx: &CallerContext, id: String, limit: u64) -> HubResult<String> {
+        let client = ctx.clients().client(&id);
+        let limit = Duration::from_millis(limit);
+        Ok(client.timeout(limit).invoke("Question", ("why?",)).await?)
+    }
+
+    /// Asks as a hub that has not heard of the whole connection yet.
+    async fn ask_without(&self, ctx: &CallerContext) -> HubResult<String> {
+        let inside = ctx.inside_on_connected();
+        Ok(inside.clients().caller().invoke("Question", ()).await?)
+    }
+
+    async fn who_am_i(&self, ctx: &CallerContext) -> HubResult<Option<String>> {
+        Ok(ctx.user_identifier().map(str::to_owned))
+    }
+
+    /// How often this connection has called this.
+    async fn count(&self, ctx: &CallerContext) -> HubResult<u32> {
+        Ok(ctx.items().update(|count: &mut u32| {
+            *count += 1;
+            *count
+        }))
+    }
+
+    async fn abort(&self, ctx: &CallerContext) -> HubResult {
+        ctx.abort();
+        Ok(())
     }
 }
 
@@ -176,6 +229,16 @@ impl Server {
         !self.served.lifetime.has_group(group)
     }
 
+    /// Whether no connection of a user is here.
+    pub(super) fn is_user_absent(&self, user: &str) -> bool {
+        !self.served.lifetime.has_user(user)
+    }
+
+    /// Whether no client has been asked for anything that it has not answered.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        self.served.lifetime.awaits_nothing()
+    }
+
     pub(super) fn shut_down(&self) {
         self.served.lifetime.shut_down();
     }
@@ -187,8 +250,15 @@ impl Server {
 
     /// A client that has not said anything yet.
     pub(super) fn connect(&self, id: &str) -> Client {
+        self.connect_as(id, None)
+    }
+
+    /// A client of a user.
+    fn connect_as(&self, id: &str, user: Option<&str>) -> Client {
         let options = &self.served.lifetime.options;
-        let connection = Arc::new(Connection::new(id.into(), options));
+        let connection = Connection::new(id.into(), options);
+        let request = ConnectingRequest::default();
+        let connection = Arc::new(connection.begun_with(request, user.map(str::to_owned)));
         let input = Arc::new(Pipe::new(options.application_max_buffer_size));
         let handled = tokio::spawn({
             let served = Arc::clone(&self.served);
@@ -206,15 +276,23 @@ impl Server {
 
     /// A client that has shaken hands.
     pub(super) async fn client(&self, id: &str) -> Client {
-        let mut client = self.connect(id);
-        client.send(r#"{"protocol":"json","version":1}"#).await;
-        assert_eq!(client.next().await, "{}");
-        client
+        shaken(self.connect(id)).await
+    }
+
+    /// A client of a user that has shaken hands.
+    pub(super) async fn client_of(&self, user: &str, id: &str) -> Client {
+        shaken(self.connect_as(id, Some(user))).await
     }
 }
 
+async fn shaken(mut client: Client) -> Client {
+    client.send(r#"{"protocol":"json","version":1}"#).await;
+    assert_eq!(client.next().await, "{}");
+    client
+}
+
 /// A deadline that nothing but a dead-lock reaches; the paused clock jumps over it.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_hours(24), future)
         .await
         .expect("something to happen")
@@ -254,6 +332,25 @@ impl Client {
         rest.unwrap_or_else(|| panic!("{completion}"))
             .trim_end_matches('}')
             .to_owned()
+    }
+
+    /// The id of the `Question` that must be what comes next.
+    pub(super) async fn question(&mut self) -> String {
+        let question = self.next().await;
+        let id = question.strip_prefix(r#"{"type":1,"invocationId":""#);
+        let id = id.and_then(|rest| rest.split_once('"'));
+        let (id, rest) = id.unwrap_or_else(|| panic!("{question}"));
+        assert_eq!(rest, r#","target":"Question","arguments":["why?"]}"#);
+        id.to_owned()
+    }
+
+    /// Answers a question; `how` is a property, such as `"result":1`, or nothing.
+    pub(super) async fn complete(&self, id: &str, how: &str) {
+        let comma = if how.is_empty() { "" } else { "," };
+        self.send(&format!(
+            r#"{{"type":3,"invocationId":"{id}"{comma}{how}}}"#
+        ))
+        .await;
     }
 
     /// Calls `Add(1, 2)` and gives what comes next, which may be a ping.

@@ -1,6 +1,8 @@
 //! The whole hub on an in-memory pipe: hub messages in, hub messages out, no network, a paused clock.
 
 mod client;
+mod client_results;
 mod connections;
 mod invocations;
 mod servers;
+mod users;

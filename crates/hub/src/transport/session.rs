@@ -121,9 +121,9 @@ pub(crate) enum PostError {
 }
 
 impl Session {
-    pub(crate) fn new(id: Arc<str>, options: &HubOptions) -> Self {
+    pub(crate) fn new(connection: Connection, options: &HubOptions) -> Self {
         Self {
-            connection: Arc::new(Connection::new(id, options)),
+            connection: Arc::new(connection),
             input: Pipe::new(options.application_max_buffer_size),
             presence: Mutex::new(Presence {
                 requests: 0,
