@@ -26,6 +26,19 @@ pub fn invocation(excluded: &[&str], text: &str) -> Vec<u8> {
     envelope
 }
 
+/// An envelope that asks a client that speaks JSON for `Ask(1)`, and where the answer is wanted.
+pub fn question(id: &str, return_channel: &str) -> Vec<u8> {
+    let message = format!(
+        "{{\"type\":1,\"invocationId\":\"{id}\",\"target\":\"Ask\",\"arguments\":[1]}}\u{1e}"
+    );
+    let mut envelope = b"\x94\x90\x81\xa4json\xc4".to_vec();
+    envelope.push(small(message.len()));
+    envelope.extend(message.as_bytes());
+    put_text(&mut envelope, id);
+    put_text(&mut envelope, return_channel);
+    envelope
+}
+
 /// A command of `server` about a connection and a group; the id is given as it is to be written.
 pub fn command(id: &[u8], server: &str, action: Action, group: &str, connection: &str) -> Vec<u8> {
     let mut bytes = vec![0x95];

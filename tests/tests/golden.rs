@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use end_to_end::envelope::{Action, command, invocation};
+use end_to_end::client::negotiate;
+use end_to_end::envelope::{Action, command, invocation, question};
 use end_to_end::redis_server::payload;
-use end_to_end::{Client, Hubcast, RedisServer};
+use end_to_end::{Client, Hubcast, RedisServer, Socket};
 use futures_util::StreamExt;
+use serde_json::json;
 
 /// `{"type":1,"target":"ReceiveMessage","arguments":["u","hi"]}` and its record separator, as the specification prints it.
 const JSON: &[u8] = b"{\"type\":1,\"target\":\"ReceiveMessage\",\"arguments\":[\"u\",\"hi\"]}\x1e";
@@ -186,6 +188,49 @@ async fn malformed_payloads_are_ignored_and_the_subscription_lives_on() {
     client.say("r", "u", "still connected").await;
     assert_eq!(client.chat().await.1, "still connected");
     server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn another_servers_question_is_put_to_the_client_and_its_answer_returned_untouched() {
+    let redis = RedisServer::start().await;
+    let [server]: [Hubcast; 1] = Hubcast::cluster(&redis).await;
+    let negotiated = negotiate(server.url()).await.unwrap();
+    let opened = Socket::open(server.url(), Some(&negotiated.connection_token)).await;
+    let mut client = opened.unwrap();
+    client.shake().await;
+    let own = format!("ChatHub:connection:{}", negotiated.connection_id);
+    let returned = "ChatHub:internal:return:S";
+    let mut results = redis.subscribe(returned).await;
+
+    assert_eq!(redis.publish(&own, &question("abc", returned)).await, 1);
+    let asked = client.records().await;
+    assert_eq!(
+        asked,
+        [json!({"type": 1, "invocationId": "abc", "target": "Ask", "arguments": [1]})]
+    );
+    client
+        .send("{\"type\":3,\"invocationId\":\"abc\",\"result\":42}\u{1e}")
+        .await;
+    let mut golden = b"\x92\xa4json\xc4\x2c".to_vec();
+    golden.extend(b"{\"type\":3,\"invocationId\":\"abc\",\"result\":42}\x1e");
+    assert_eq!(payload(&mut results).await, golden);
+
+    // Nothing is published anywhere else; what comes back next is about the next question.
+    redis
+        .publish(&own, &question("elsewhere", "ChatHub:all"))
+        .await;
+    redis.publish(&own, &question("next", returned)).await;
+    assert_eq!(client.records().await[0]["invocationId"], "next");
+    drop(client);
+    let gone = payload(&mut results).await;
+    assert!(
+        gone.ends_with(
+            b"{\"type\":3,\"invocationId\":\"next\",\"error\":\"Connection disconnected.\"}\x1e"
+        ),
+        "{}",
+        String::from_utf8_lossy(&gone)
+    );
+    redis.subscribers_become(&own, 0).await;
 }
 
 #[tokio::test]
