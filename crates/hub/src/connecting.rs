@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 ///
 /// ASP.NET Core's `Context.GetHttpContext()`, as far as it outlives the request. It is kept with the connection, and
 /// never shown in `Debug`: it may hold tokens.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct ConnectingRequest {
     /// A line `name:value` for each header, in which no line ends can be.
     headers: Box<str>,

@@ -220,6 +220,8 @@ impl<H: Hub> Mounted<H> {
             Ok(session) => session,
             Err(refusal) => return refusal,
         };
+        // Not kept for as long as the poll waits.
+        drop(request);
         if let Err(refusal) = self.check(&session, Transport::LongPolling) {
             return refusal;
         }

@@ -5,6 +5,7 @@
 //! The layout is that of ASP.NET Core's Redis backplane: channels in [`channels`], payloads in [`envelope`].
 
 mod channels;
+mod commands;
 mod envelope;
 mod groups;
 mod invoke;
@@ -28,7 +29,7 @@ use crate::frame::Broadcast;
 use crate::options::HubOptions;
 use crate::random;
 use channels::{Channel, Channels};
-use envelope::{GroupAction, GroupCommand, Malformed};
+use envelope::{GroupAction, Malformed};
 use groups::GroupTable;
 use results::Results;
 pub(crate) use results::new_invocation_id;
@@ -364,89 +365,6 @@ impl Lifetime {
         }
         self.deliver(to, &message.except, &message.broadcast());
         Ok(())
-    }
-
-    /// Does what another server asks for a connection that is here; stays silent about any other.
-    fn obey(self: &Arc<Self>, command: GroupCommand) {
-        let Some(connection) = self.find(&command.connection) else {
-            return;
-        };
-        // Here and now, so that commands take effect in the order of their coming.
-        let done = match command.action {
-            GroupAction::Add => self.add_local(&connection, &command.group),
-            GroupAction::Remove => {
-                self.remove_local(&connection, &command.group);
-                ready(()).boxed()
-            }
-            GroupAction::Unknown(action) => {
-                tracing::debug!(action, "a group command that this version does not know");
-                ready(()).boxed()
-            }
-        };
-        let lifetime = Arc::clone(self);
-        tokio::spawn(async move {
-            done.await;
-            // Only now: an acknowledgement says that the subscription is in effect.
-            if let Some(remote) = &lifetime.remote {
-                let channel = remote.channels.acks_of(&command.server);
-                let ack = envelope::write_ack(command.id);
-                remote.backplane.publish(&channel, ack).await;
-            }
-        });
-    }
-}
-
-impl Remote {
-    fn awaited_acks(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
-        self.awaited_acks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks whichever server has the connection, and waits until it has done so.
-    async fn command(
-        &self,
-        action: GroupAction,
-        connection: &str,
-        group: &str,
-    ) -> Result<(), GroupError> {
-        // Wraps around after two thousand million commands; .NET reads a signed 32-bit number.
-        let id = self.next_command.fetch_add(1, Ordering::Relaxed);
-        let (done, acknowledged) = oneshot::channel();
-        self.awaited_acks().insert(id, done);
-        let forget = ForgetAck { remote: self, id };
-        let command = envelope::write_group_command(&GroupCommand {
-            id,
-            server: self.server_name.clone(),
-            action,
-            group: group.to_owned(),
-            connection: connection.to_owned(),
-        });
-        let channel = self.channels.group_commands();
-        let outcome = tokio::time::timeout(ACK_TIMEOUT, async {
-            self.backplane.publish(&channel, command).await;
-            acknowledged.await
-        })
-        .await;
-        drop(forget);
-        match outcome {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(GroupError::NoAnswer {
-                connection_id: connection.to_owned(),
-            }),
-        }
-    }
-}
-
-/// Forgets an awaited acknowledgement however its wait ends, a dropped future included.
-struct ForgetAck<'a> {
-    remote: &'a Remote,
-    id: i32,
-}
-
-impl Drop for ForgetAck<'_> {
-    fn drop(&mut self) {
-        self.remote.awaited_acks().remove(&self.id);
     }
 }
 

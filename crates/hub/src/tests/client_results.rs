@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::backplane::{Stranger, Troubled};
 use super::client::{Client, Server, soon};
-use crate::backplane::{Backplane, BackplaneStatus, LocalBackplane, Receiver};
+use crate::backplane::{Backplane, LocalBackplane};
 use crate::close_reason::CloseReason;
 use crate::error::InvokeError;
 use crate::options::HubOptions;
@@ -251,43 +249,9 @@ async fn arguments_that_cannot_be_encoded_reach_nobody() {
     assert_eq!(asked.answer("Add", "[1,2]").await, r#""result":3"#);
 }
 
-/// A backplane that reaches nobody, as while Redis is away.
-struct Away(LocalBackplane);
-
-impl Backplane for Away {
-    fn start(&self, receiver: Arc<dyn Receiver>) {
-        self.0.start(receiver);
-    }
-
-    fn publish<'a>(&'a self, _: &'a str, _: Bytes) -> BoxFuture<'a, Option<u64>> {
-        Box::pin(std::future::ready(None))
-    }
-
-    fn subscribe(&self, channel: &str) -> BoxFuture<'static, ()> {
-        self.0.subscribe(channel)
-    }
-
-    fn unsubscribe(&self, channel: &str) {
-        self.0.unsubscribe(channel);
-    }
-
-    fn agree<'a>(
-        &'a self,
-        _: &'a str,
-        _: Bytes,
-        _: Option<Duration>,
-    ) -> BoxFuture<'a, Option<Bytes>> {
-        Box::pin(std::future::ready(None))
-    }
-
-    fn status(&self) -> watch::Receiver<BackplaneStatus> {
-        self.0.status()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn while_the_others_are_away_only_clients_of_this_server_exist() {
-    let away: Arc<dyn Backplane> = Arc::new(Away(LocalBackplane::new()));
+    let away: Arc<dyn Backplane> = Arc::new(Troubled::away());
     let servers = [Server::start(HubOptions::default(), Some(away))];
     let mut asked = servers[0].client("b").await;
     let elsewhere = outcome(ask(&servers, "elsewhere")).await;
@@ -297,65 +261,6 @@ async fn while_the_others_are_away_only_clients_of_this_server_exist() {
     asked.complete(&id, r#""result":"here""#).await;
     assert_eq!(outcome(asking).await.unwrap(), "here");
     assert_nothing_is_awaited(&servers);
-}
-
-/// A server of which only the backplane exists, so that every byte of it can be chosen and seen.
-struct Stranger {
-    backplane: LocalBackplane,
-    arrived: mpsc::UnboundedReceiver<(String, Bytes)>,
-}
-
-struct Inbox(mpsc::UnboundedSender<(String, Bytes)>);
-
-impl Receiver for Inbox {
-    fn receive(&self, channel: &str, payload: Bytes) {
-        let _ = self.0.send((channel.to_owned(), payload));
-    }
-}
-
-impl Stranger {
-    async fn join(bus: &LocalBackplane, channels: &[&str]) -> Self {
-        let (inbox, arrived) = mpsc::unbounded_channel();
-        let backplane = bus.join();
-        backplane.start(Arc::new(Inbox(inbox)));
-        for channel in channels {
-            backplane.subscribe(channel).await;
-        }
-        Self { backplane, arrived }
-    }
-
-    async fn publish(&self, channel: &str, payload: &[u8]) {
-        let payload = Bytes::copy_from_slice(payload);
-        assert_eq!(self.backplane.publish(channel, payload).await, Some(1));
-    }
-
-    async fn next(&mut self) -> (String, Bytes) {
-        soon(self.arrived.recv()).await.unwrap()
-    }
-
-    /// Asks the client of a connection as .NET does.
-    async fn ask(&self, connection: &str, protocol: &str, id: &str, return_channel: &str) {
-        let message = format!(
-            "{{\"type\":1,\"invocationId\":\"{id}\",\"target\":\"Question\",\"arguments\":[\"why?\"]}}\x1e"
-        );
-        let mut payload = b"\x94\x90\x81".to_vec();
-        put_text(&mut payload, protocol);
-        if protocol == "json" {
-            payload.extend([0xc4, u8::try_from(message.len()).unwrap()]);
-            payload.extend(message.as_bytes());
-        } else {
-            payload.extend(b"\xc4\x03\x02\x91\x06");
-        }
-        put_text(&mut payload, id);
-        put_text(&mut payload, return_channel);
-        self.publish(&format!("TestHub:connection:{connection}"), &payload)
-            .await;
-    }
-}
-
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend([0xd9, u8::try_from(text.len()).unwrap()]);
-    bytes.extend(text.as_bytes());
 }
 
 /// `["json", framed completion]`

@@ -1,5 +1,6 @@
 //! The whole hub on an in-memory pipe: hub messages in, hub messages out, no network, a paused clock.
 
+mod backplane;
 mod client;
 mod client_results;
 mod connections;

@@ -1,7 +1,12 @@
 //! Who a connection belongs to, and what is kept with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::backplane::Troubled;
 use super::client::{Client, Server};
 use crate::backplane::{Backplane, LocalBackplane};
 use crate::close_reason::CloseReason;
@@ -82,6 +87,23 @@ async fn a_users_channel_is_subscribed_to_while_a_connection_of_it_is_here() {
         assert_eq!(listening().await, after);
     }
     assert!(server.is_user_absent("ada"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_served_when_messages_to_its_user_cannot_be_missed_any_more() {
+    let permits = Arc::new(Semaphore::new(0));
+    let slow: Arc<dyn Backplane> = Arc::new(Troubled::slow("TestHub:user:ada", &permits));
+    let server = Server::start(HubOptions::default(), Some(slow));
+    let mut client = server.client_of("ada", "a").await;
+    client.call(1, "Add", "[1,2]").await;
+    // Time passes only while nothing else can happen.
+    let early = timeout(Duration::from_secs(1), client.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    permits.add_permits(1);
+    assert_eq!(
+        client.next().await,
+        r#"{"type":3,"invocationId":"1","result":3}"#
+    );
 }
 
 #[tokio::test(start_paused = true)]
