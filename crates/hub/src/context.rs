@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::backplane::BackplaneStatus;
+use crate::call::CallState;
 use crate::clients::{CallerClients, Clients};
 use crate::connection::Connection;
 use crate::error::GroupError;
@@ -10,23 +11,60 @@ use crate::lifetime::Lifetime;
 
 /// The surroundings of one call: who called, and everybody else. ASP.NET Core's `Hub.Context`, `Hub.Clients` and
 /// `Hub.Groups`.
+///
+/// It belongs to one call, but may be cloned and kept, for tasks that go on when the method has returned.
 #[derive(Debug, Clone)]
 pub struct CallerContext {
     connection: Arc<Connection>,
     lifetime: Arc<Lifetime>,
+    state: Arc<CallState>,
 }
 
 impl CallerContext {
-    pub(crate) fn new(connection: Arc<Connection>, lifetime: Arc<Lifetime>) -> Self {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        lifetime: Arc<Lifetime>,
+        state: Arc<CallState>,
+    ) -> Self {
         Self {
             connection,
             lifetime,
+            state,
         }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn state(&self) -> &CallState {
+        &self.state
+    }
+
+    /// Waits until so little waits to be written to the caller that more can be made for it.
+    pub(crate) async fn room(&self) {
+        let enough = self.lifetime.options.application_max_buffer_size;
+        self.connection.outbox.calm(enough).await;
     }
 
     /// The id of the caller's connection. Others may know it; it gives no access to the connection.
     pub fn connection_id(&self) -> &str {
         &self.connection.id
+    }
+
+    /// Waits until nobody wants the outcome of this call any more: the client has taken the call back
+    /// (`CancelInvocation`, as when a stream is disposed of, or since .NET 11 any call), its connection has ended, or the server goes
+    /// away. ASP.NET Core's `CancellationToken` parameters and `Context.ConnectionAborted`.
+    ///
+    /// A plain method may listen or not: it is run to its end, and its answer is sent as long as there is somebody to send it to. It
+    /// waits for ever in a call that ends in peace, so select between it and something that ends.
+    pub async fn cancelled(&self) {
+        self.state.until_stopped().await;
+    }
+
+    /// Whether [`cancelled`](Self::cancelled) would be done at once.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.stopped().is_some()
     }
 
     /// The clients of the hub, the caller among them.

@@ -15,6 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backplane::{Backplane, BackplaneStatus};
 use crate::context::HubContext;
+use crate::filters::{Filters, HubFilter};
 use crate::frame::Broadcast;
 use crate::handler::Served;
 use crate::hub::Hub;
@@ -48,6 +49,7 @@ pub struct HubEndpoint<H: Hub> {
     hub: Arc<H>,
     options: HubOptions,
     backplane: Option<Arc<dyn Backplane>>,
+    filters: Filters,
     mounted: OnceLock<Arc<Mounted<H>>>,
 }
 
@@ -80,6 +82,7 @@ impl<H: Hub> HubEndpoint<H> {
             hub: Arc::new(hub),
             options: HubOptions::default(),
             backplane: None,
+            filters: Arc::default(),
             mounted: OnceLock::new(),
         }
     }
@@ -103,6 +106,18 @@ impl<H: Hub> HubEndpoint<H> {
     pub fn backplane(mut self, backplane: impl Backplane) -> Self {
         self.assert_not_started();
         self.backplane = Some(Arc::new(backplane));
+        self
+    }
+
+    /// Wraps a filter around the hub's methods, inside of those that have been given before.
+    ///
+    /// # Panics
+    ///
+    /// If the endpoint has started.
+    pub fn filter(mut self, filter: impl HubFilter) -> Self {
+        self.assert_not_started();
+        let filter: Arc<dyn HubFilter> = Arc::new(filter);
+        self.filters = self.filters.iter().cloned().chain([filter]).collect();
         self
     }
 
@@ -168,7 +183,8 @@ impl<H: Hub> HubEndpoint<H> {
             let mounted = Arc::new(Mounted {
                 served: Served {
                     hub: Arc::clone(&self.hub),
-                    methods: Arc::new(H::methods()),
+                    methods: H::methods(),
+                    filters: Arc::clone(&self.filters),
                     lifetime,
                 },
                 tokens: Arc::new(Tokens::new(self.options.negotiation_lifetime)),

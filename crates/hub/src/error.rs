@@ -1,7 +1,10 @@
 //! What can go wrong in a hub method, and how much of it a client may read.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
+
+use crate::client_stream::ClientStreamError;
 
 /// What a hub method returns.
 pub type HubResult<T = ()> = Result<T, HubError>;
@@ -67,6 +70,10 @@ impl fmt::Display for HubError {
 
 impl<E: Error + Send + Sync + 'static> From<E> for HubError {
     fn from(error: E) -> Self {
+        // What the client itself has written is no secret from it.
+        if let Some(error) = (&error as &dyn Any).downcast_ref::<ClientStreamError>() {
+            return Self::new(error.to_string());
+        }
         let whole = std::any::type_name::<E>();
         let path = whole.split('<').next().unwrap_or(whole);
         Self(Kind::Hidden {

@@ -155,7 +155,8 @@ impl Server {
         Self {
             served: Arc::new(Served {
                 hub: Arc::new(hub),
-                methods: Arc::new(TestHub::methods()),
+                methods: TestHub::methods(),
+                filters: Arc::default(),
                 lifetime,
             }),
             permits,
