@@ -9,8 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::arguments::{ClientArguments, List};
-use crate::call::CallState;
-use crate::connection::Connection;
+use crate::context::CallerContext;
 use crate::error::{InvokeError, SendError};
 use crate::frame::Broadcast;
 use crate::lifetime::{Lifetime, To, new_invocation_id};
@@ -20,11 +19,11 @@ use crate::lifetime::{Lifetime, To, new_invocation_id};
 pub struct Clients<'a> {
     lifetime: &'a Lifetime,
     /// The call that chooses, if one does.
-    call: Option<&'a CallState>,
+    call: Option<&'a CallerContext>,
 }
 
 impl<'a> Clients<'a> {
-    pub(crate) fn new(lifetime: &'a Lifetime, call: Option<&'a CallState>) -> Self {
+    pub(crate) fn new(lifetime: &'a Lifetime, call: Option<&'a CallerContext>) -> Self {
         Self { lifetime, call }
     }
 
@@ -97,30 +96,32 @@ impl<'a> Clients<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct CallerClients<'a> {
     clients: Clients<'a>,
-    caller: &'a Connection,
+    caller: &'a CallerContext,
 }
 
 impl<'a> CallerClients<'a> {
-    pub(crate) fn new(lifetime: &'a Lifetime, caller: &'a Connection, call: &'a CallState) -> Self {
+    pub(crate) fn new(lifetime: &'a Lifetime, caller: &'a CallerContext) -> Self {
         Self {
-            clients: Clients::new(lifetime, Some(call)),
+            clients: Clients::new(lifetime, Some(caller)),
             caller,
         }
     }
 
     /// The client that made the call.
     pub fn caller(&self) -> SingleClient<'a> {
-        self.clients.client(&self.caller.id)
+        self.clients.client(self.caller.connection_id())
     }
 
     /// Every client of the hub but the caller.
     pub fn others(&self) -> Recipients<'a> {
-        self.clients.all().except([&*self.caller.id])
+        self.clients.all().except([self.caller.connection_id()])
     }
 
     /// The members of a group but the caller.
     pub fn others_in_group(&self, name: &'a str) -> Recipients<'a> {
-        self.clients.group(name).except([&*self.caller.id])
+        self.clients
+            .group(name)
+            .except([self.caller.connection_id()])
     }
 }
 
@@ -225,7 +226,7 @@ pub struct SingleClient<'a> {
     lifetime: &'a Lifetime,
     connection_id: &'a str,
     /// The call that asks, if one does.
-    call: Option<&'a CallState>,
+    call: Option<&'a CallerContext>,
     timeout: Option<Duration>,
 }
 

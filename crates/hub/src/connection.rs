@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use hubcast_protocol::Encoding;
 use tokio::time::{Duration, Instant};
 
+use crate::call::Slots;
 use crate::close_reason::CloseReason;
 use crate::connecting::ConnectingRequest;
 use crate::frame::{Broadcast, Frame};
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     end: OnceLock<CloseReason>,
     ending: AtomicWaker,
     membership: Mutex<Membership>,
+    /// What its plain calls take.
+    pub(crate) slots: Slots,
     clock: Clock,
 }
 
@@ -76,6 +79,7 @@ impl Connection {
             end: OnceLock::new(),
             ending: AtomicWaker::new(),
             membership: Mutex::new(Membership::Groups(HashSet::new())),
+            slots: Slots::default(),
             clock: Clock {
                 start: Instant::now(),
                 heard: AtomicU64::new(0),

@@ -7,45 +7,52 @@ use crate::call::CallState;
 use crate::clients::{CallerClients, Clients};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
-use crate::error::GroupError;
+use crate::error::{GroupError, InvokeError};
 use crate::items::Items;
 use crate::lifetime::Lifetime;
 use crate::transport::Transport;
 
 /// The surroundings of one call: who called, and everybody else. ASP.NET Core's `Hub.Context`, `Hub.Clients` and
 /// `Hub.Groups`.
+///
+/// It belongs to one call, but may be cloned and kept, for tasks that go on when the method has returned.
 #[derive(Debug, Clone)]
 pub struct CallerContext {
     connection: Arc<Connection>,
     lifetime: Arc<Lifetime>,
-    call: Arc<CallState>,
+    state: Arc<CallState>,
 }
 
 impl CallerContext {
     pub(crate) fn new(
         connection: Arc<Connection>,
         lifetime: Arc<Lifetime>,
-        call: CallState,
+        state: Arc<CallState>,
     ) -> Self {
         Self {
             connection,
             lifetime,
-            call: Arc::new(call),
+            state,
         }
     }
 
-    /// The same, as it is while the hub is told of the connection.
-    #[cfg(test)]
-    pub(crate) fn inside_on_connected(&self) -> Self {
-        let call = CallState {
-            inside_on_connected: true,
-        };
-        let (connection, lifetime) = (Arc::clone(&self.connection), Arc::clone(&self.lifetime));
-        Self::new(connection, lifetime, call)
+    /// The call is about to wait for what a client answers.
+    pub(crate) fn before_waiting(&self) -> Result<(), InvokeError> {
+        self.state.before_waiting(&self.connection.slots)
     }
 
-    pub(crate) fn lifetime(&self) -> &Lifetime {
-        &self.lifetime
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn state(&self) -> &CallState {
+        &self.state
+    }
+
+    /// Waits until so little waits to be written to the caller that more can be made for it.
+    pub(crate) async fn room(&self) {
+        let enough = self.lifetime.options.application_max_buffer_size;
+        self.connection.outbox.calm(enough).await;
     }
 
     /// The id of the caller's connection. Others may know it; it gives no access to the connection.
@@ -99,9 +106,24 @@ impl CallerContext {
         HubContext::new(Arc::clone(&self.lifetime))
     }
 
+    /// Waits until nobody wants the outcome of this call any more: the client has taken the call back
+    /// (`CancelInvocation`, as when a stream is disposed of, or since .NET 11 any call), its connection has ended, or the server goes
+    /// away. ASP.NET Core's `CancellationToken` parameters and `Context.ConnectionAborted`.
+    ///
+    /// A plain method may listen or not: it is run to its end, and its answer is sent as long as there is somebody to send it to. It
+    /// waits for ever in a call that ends in peace, so select between it and something that ends.
+    pub async fn cancelled(&self) {
+        self.state.until_stopped().await;
+    }
+
+    /// Whether [`cancelled`](Self::cancelled) would be done at once.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.stopped().is_some()
+    }
+
     /// The clients of the hub, the caller among them.
     pub fn clients(&self) -> CallerClients<'_> {
-        CallerClients::new(&self.lifetime, &self.connection, &self.call)
+        CallerClients::new(&self.lifetime, self)
     }
 
     /// The groups of the hub.

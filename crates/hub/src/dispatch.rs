@@ -1,75 +1,110 @@
-//! A client's message meets the hub: one plain call at a time, in order, everything else at once.
+//! A client's messages meet the hub: plain calls in order and a few at a time, streams beside them, everything else at once.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use hubcast_protocol::{Encoding, HubMessage, Invocation};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use hubcast_protocol::{
+    Completion, CompletionPayload, Encoding, HubMessage, Invocation, StreamItem,
+};
 
+use crate::binding::{BindError, Parameters};
+use crate::call::{Call, CallState, SHUTTING_DOWN, Stop};
+use crate::client_stream::{ClientStreamError, Upload};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::context::CallerContext;
 use crate::frame::Frame;
+use crate::handler::Served;
 use crate::hub::Hub;
-use crate::methods::{Call, Methods, Running};
+use crate::invocation::{Running, Setting};
+use crate::methods::Registered;
 use crate::options::HubOptions;
+use crate::waiting::{Postponed, Waiting};
 
-/// Whether the client may call a method as a stream.
+/// Whether the client called a method as a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
     Stream,
 }
 
-/// What a waiting call costs beside its bytes.
-const WAITING_OVERHEAD: usize = 64;
-
 /// What one connection has called and not been answered.
-pub(crate) struct Dispatcher<H: Hub> {
-    hub: Arc<H>,
-    methods: Arc<Methods<H>>,
+pub(crate) struct Dispatcher<'a, H: Hub> {
+    served: &'a Served<H>,
     connection: Arc<Connection>,
-    context: Arc<CallerContext>,
     encoding: Encoding,
-    detailed_errors: bool,
-    running: Option<Running>,
-    /// The call of `running`, in case it must be answered without it.
-    running_call: Option<Call>,
-    /// Calls that came while another was running; started in order.
-    waiting: VecDeque<Bytes>,
-    waiting_bytes: usize,
-    waiting_limit: usize,
+    /// Calls that have begun, by a number of their own: a client may use an id twice.
+    calls: HashMap<u64, Begun>,
+    next_call: u64,
+    /// `None` while nothing runs, which is most of the time.
+    running: Option<FuturesUnordered<Numbered>>,
+    /// The streams that clients send, by their ids.
+    uploads: HashMap<String, Arc<dyn Upload>>,
+    /// An item that its stream has no room for; nothing more is read until it has.
+    stuck: Option<(Arc<dyn Upload>, Bytes)>,
+    waiting: Waiting,
 }
 
-impl<H: Hub> Dispatcher<H> {
-    pub(crate) fn new(
-        hub: Arc<H>,
-        methods: Arc<Methods<H>>,
-        connection: Arc<Connection>,
-        context: CallerContext,
-        options: &HubOptions,
-    ) -> Self {
+/// A call that has begun and not ended.
+struct Begun {
+    call: Call,
+    state: Arc<CallState>,
+    is_stream: bool,
+    /// The ids of the streams that it reads.
+    streams: Vec<String>,
+}
+
+/// A running call and its number.
+struct Numbered(u64, Running);
+
+impl Future for Numbered {
+    type Output = (u64, Option<Frame>);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let number = self.0;
+        self.1.poll_unpin(context).map(|answer| (number, answer))
+    }
+}
+
+impl<'a, H: Hub> Dispatcher<'a, H> {
+    pub(crate) fn new(served: &'a Served<H>, connection: Arc<Connection>) -> Self {
         Self {
-            hub,
-            methods,
+            served,
             encoding: connection.encoding(),
             connection,
-            context: Arc::new(context),
-            detailed_errors: options.enable_detailed_errors,
+            calls: HashMap::new(),
+            next_call: 0,
             running: None,
-            running_call: None,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            waiting_limit: options.application_max_buffer_size,
+            uploads: HashMap::new(),
+            stuck: None,
+            waiting: Waiting::default(),
         }
     }
 
-    /// Whether more calls can be taken; if not, the client is not read until some have been answered.
+    fn options(&self) -> &'a HubOptions {
+        &self.served.lifetime.options
+    }
+
+    /// Whether more messages can be taken; if not, the client is not read until some have been dealt with.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting_bytes < self.waiting_limit
+        self.stuck.is_none() && self.waiting.bytes() < self.options().application_max_buffer_size
+    }
+
+    /// Whether the client reads its answers too slowly for more to be made.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.connection.outbox.bytes() > self.options().application_max_buffer_size
+    }
+
+    /// Whether messages wait for a call to end.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Takes one message of the client. `Err` ends the connection.
@@ -79,36 +114,65 @@ impl<H: Hub> Dispatcher<H> {
             .parse(record)
             .map_err(|invalid| CloseReason::ProtocolError(invalid.to_string()))?;
         match message {
-            HubMessage::Invocation(invocation) => {
-                if self.is_busy() {
-                    // A copy: the record may be a small part of a large read, which would be kept with it.
-                    let record = Bytes::copy_from_slice(record);
-                    self.waiting_bytes += record.len() + WAITING_OVERHEAD;
-                    self.waiting.push_back(record);
+            HubMessage::Invocation(invocation) => self.take_call(record, &invocation, Kind::Plain),
+            HubMessage::StreamInvocation(invocation) => {
+                self.take_call(record, &invocation, Kind::Stream);
+            }
+            HubMessage::StreamItem(item) => {
+                if self.waiting.is_about_stream(&item.invocation_id) {
+                    self.waiting
+                        .postpone_for_stream(record, &item.invocation_id);
                 } else {
-                    self.start(&invocation);
+                    self.take_item(record, &item);
                 }
             }
-            HubMessage::StreamInvocation(invocation) => self.refuse_stream(&invocation),
-            HubMessage::Ping => self.connection.heard_ping(),
-            HubMessage::Close(_) => return Err(CloseReason::ClientLeft),
             HubMessage::Completion(completion) => {
-                let id = &completion.invocation_id;
-                self.context
-                    .lifetime()
-                    .complete(&self.connection, id, record)?;
+                if self.waiting.is_about_stream(&completion.invocation_id) {
+                    self.waiting
+                        .postpone_for_stream(record, &completion.invocation_id);
+                } else {
+                    self.take_completion(record, &completion)?;
+                }
+            }
+            HubMessage::CancelInvocation(cancel) => self.cancel(&cancel.invocation_id),
+            HubMessage::Ping => self.connection.heard_ping(),
+            HubMessage::Close(close) => {
+                return Err(match close.error {
+                    Some(error) => CloseReason::ClientFailed(error.into_owned()),
+                    None => CloseReason::ClientLeft,
+                });
             }
             HubMessage::Unknown { kind } => {
                 tracing::debug!(kind, "a message of an unknown type was skipped");
             }
-            // About calls and streams that this server does not have, and about stateful reconnect, which it
-            // has not offered: ignored, as in ASP.NET Core.
-            HubMessage::StreamItem(_)
-            | HubMessage::CancelInvocation(_)
-            | HubMessage::Ack { .. }
-            | HubMessage::Sequence { .. } => {}
+            // About stateful reconnect, which this server has not offered: ignored, as in ASP.NET Core.
+            HubMessage::Ack { .. } | HubMessage::Sequence { .. } => {}
         }
         Ok(())
+    }
+
+    fn take_call(&mut self, record: &Bytes, invocation: &Invocation<'_>, kind: Kind) {
+        let must_wait = !self.waiting.is_empty()
+            || (kind == Kind::Plain && !self.has_slot() && self.wants_slot(invocation));
+        if must_wait {
+            self.waiting.postpone_call(record, invocation);
+        } else {
+            self.start(invocation, kind, false);
+        }
+    }
+
+    fn has_slot(&self) -> bool {
+        self.connection.slots.taken()
+            < self
+                .options()
+                .maximum_parallel_invocations_per_client
+                .max(1)
+    }
+
+    /// Whether a call takes one of the slots: streams, and calls with streams of the client, run beside them.
+    fn wants_slot(&self, invocation: &Invocation<'_>) -> bool {
+        let method = self.served.methods.find(&invocation.target);
+        method.is_none_or(|method| !method.method.is_stream() && method.method.streams() == 0)
     }
 
     fn call_of(&self, invocation: &Invocation<'_>) -> Call {
@@ -116,85 +180,176 @@ impl<H: Hub> Dispatcher<H> {
             invocation_id: invocation.invocation_id.as_deref().map(str::to_owned),
             target: invocation.target.clone().into_owned(),
             encoding: self.encoding,
-            detailed_errors: self.detailed_errors,
+            detailed_errors: self.options().enable_detailed_errors,
         }
     }
 
     /// Runs a call as far as it goes without waiting.
-    fn start(&mut self, invocation: &Invocation<'_>) {
+    fn start(&mut self, invocation: &Invocation<'_>, kind: Kind, canceled: bool) {
         let call = self.call_of(invocation);
-        let Some(mut running) = self.bind(invocation, &call, Kind::Plain) else {
+        let Some(method) = self.served.methods.find(&call.target) else {
+            let target = &call.target;
+            tracing::debug!(target, "a client called a method that does not exist");
+            return self.answer(call.failed_to_bind(" HubException: Method does not exist."));
+        };
+        let state = Arc::new(CallState::default());
+        if canceled {
+            state.stop(Stop::Canceled);
+        }
+        let Some((mut running, uploads)) = self.bind(method, invocation, &call, kind, &state)
+        else {
             return;
         };
-        if let Some(answer) = running.as_mut().now_or_never() {
-            self.answer(answer);
-        } else {
-            self.running = Some(running);
-            self.running_call = Some(call);
+        let is_stream = method.method.is_stream();
+        if !is_stream && uploads.is_empty() {
+            state.take_slot(&self.connection.slots);
         }
-    }
-
-    fn refuse_stream(&self, invocation: &Invocation<'_>) {
-        let call = self.call_of(invocation);
-        // Never run: there is no method that answers with a stream.
-        let _ = self.bind(invocation, &call, Kind::Stream);
-    }
-
-    /// Finds the method and gives the arguments their types, or answers why not. In the order of ASP.NET Core,
-    /// where binding comes before everything else.
-    fn bind(&self, invocation: &Invocation<'_>, call: &Call, kind: Kind) -> Option<Running> {
-        let Some(method) = self.methods.find(&call.target) else {
-            tracing::debug!(
-                target = call.target,
-                "a client called a method that does not exist"
-            );
-            self.answer(call.failed_to_bind(" HubException: Method does not exist."));
-            return None;
+        if let Some(answer) = running.as_mut().now_or_never() {
+            state.give_slot_back(&self.connection.slots);
+            return self.answer(answer);
+        }
+        let streams: Vec<_> = invocation
+            .stream_ids
+            .iter()
+            .map(|id| id.clone().into_owned())
+            .collect();
+        self.uploads.extend(streams.iter().cloned().zip(uploads));
+        let number = self.next_call;
+        self.next_call += 1;
+        let begun = Begun {
+            call,
+            state,
+            is_stream,
+            streams,
         };
+        self.calls.insert(number, begun);
+        let running = Numbered(number, running);
+        self.running.get_or_insert_default().push(running);
+    }
+
+    /// Gives the arguments their types, or answers why not.
+    fn bind(
+        &self,
+        method: &Registered<H>,
+        invocation: &Invocation<'_>,
+        call: &Call,
+        kind: Kind,
+        state: &Arc<CallState>,
+    ) -> Option<(Running, Vec<Arc<dyn Upload>>)> {
+        let refusal = self.refusal(method, invocation, call, kind);
+        let refused = refusal.is_some();
+        let setting = Setting {
+            hub: Arc::clone(&self.served.hub),
+            filters: Arc::clone(&self.served.filters),
+            policy: method.policy.clone(),
+            context: CallerContext::new(
+                Arc::clone(&self.connection),
+                Arc::clone(&self.served.lifetime),
+                Arc::clone(state),
+            ),
+            call: call.clone(),
+            name: method.name,
+            refusal,
+        };
+        let capacity = self.options().stream_buffer_capacity;
+        let mut parameters = Parameters::new(invocation.arguments, capacity);
         // Somebody's `Deserialize` may panic.
         let bound = catch_unwind(AssertUnwindSafe(|| {
-            method.bind(&self.hub, &self.context, invocation.arguments, call)
+            method.method.bind(&mut parameters, setting)
         }));
-        let running = match bound {
-            Ok(Ok(running)) => running,
-            Err(_) => {
-                tracing::error!(
-                    target = call.target,
-                    "binding the arguments of a call panicked"
-                );
-                self.answer(call.failed_to_bind(""));
-                return None;
-            }
+        match bound {
+            Ok(Ok(running)) if refused => Some((running, Vec::new())),
+            Ok(Ok(running)) => Some((running, parameters.into_uploads())),
             Ok(Err(error)) => {
-                tracing::debug!(
-                    target = call.target,
-                    ?error,
-                    "the arguments of a call do not fit"
-                );
-                let detail = if self.detailed_errors {
-                    format!(" InvalidDataException: {error}")
-                } else {
-                    String::new()
-                };
-                self.answer(call.failed_to_bind(&detail));
-                return None;
+                let target = &call.target;
+                tracing::debug!(target, ?error, "the arguments of a call do not fit");
+                self.answer(call.failed_to_bind(&self.detail_of(&error)));
+                None
             }
+            Err(_) => {
+                let target = &call.target;
+                tracing::error!(target, "binding the arguments of a call panicked");
+                self.answer(call.failed_to_bind(""));
+                None
+            }
+        }
+    }
+
+    fn detail_of(&self, error: &BindError) -> String {
+        if self.options().enable_detailed_errors {
+            format!(" InvalidDataException: {}", error.text(self.encoding))
+        } else {
+            String::new()
+        }
+    }
+
+    /// What is wrong with a call beside its arguments, in the words of ASP.NET Core where it has some.
+    fn refusal(
+        &self,
+        method: &Registered<H>,
+        invocation: &Invocation<'_>,
+        call: &Call,
+        kind: Kind,
+    ) -> Option<String> {
+        let target = &call.target;
+        match (kind, method.method.is_stream()) {
+            (Kind::Stream, false) => {
+                return Some(format!(
+                    "The client attempted to invoke the non-streaming '{target}' method with a streaming invocation."
+                ));
+            }
+            (Kind::Plain, true) => {
+                return Some(format!(
+                    "The client attempted to invoke the streaming '{target}' method with a non-streaming invocation."
+                ));
+            }
+            _ => {}
+        }
+        let failed = |why: String| {
+            Some(format!(
+                "An unexpected error occurred invoking '{target}' on the server. HubException: {why}"
+            ))
         };
-        if kind == Kind::Stream {
-            let target = &call.target;
-            self.answer(call.error(&format!(
-                "The client attempted to invoke the non-streaming '{target}' method with a streaming invocation."
-            )));
-            return None;
+        let (sent, expected) = (invocation.stream_ids.len(), method.method.streams());
+        if sent != expected {
+            return failed(format!(
+                "Client sent {sent} stream(s), Hub method expects {expected}."
+            ));
         }
-        let streams = invocation.stream_ids.len();
-        if streams > 0 {
-            self.answer(call.failed_to_run(&format!(
-                " HubException: Client sent {streams} stream(s), Hub method expects 0."
-            )));
-            return None;
+        let id = invocation.invocation_id.as_deref();
+        if kind == Kind::Stream
+            && self
+                .calls
+                .values()
+                .any(|begun| begun.is_stream && begun.call.invocation_id.as_deref() == id)
+        {
+            return Some(format!(
+                "Invocation ID '{}' is already in use.",
+                id.unwrap_or_default()
+            ));
         }
-        Some(running)
+        let mut ids = invocation.stream_ids.iter().enumerate();
+        let doubled = ids.find(|(position, id)| {
+            self.uploads.contains_key(&***id)
+                || invocation
+                    .stream_ids
+                    .iter()
+                    .take(*position)
+                    .any(|other| other == *id)
+        });
+        if let Some((_, id)) = doubled {
+            return failed(format!("Stream ID '{id}' is already in use."));
+        }
+        let streams =
+            self.calls.values().filter(|begun| begun.is_stream).count() + self.uploads.len();
+        let wanted = sent + usize::from(kind == Kind::Stream);
+        let most = self.options().maximum_streams_per_client;
+        if wanted > 0 && streams + wanted > most {
+            return failed(format!(
+                "A client may have at most {most} streams at a time."
+            ));
+        }
+        None
     }
 
     fn answer(&self, answer: Option<Frame>) {
@@ -203,73 +358,177 @@ impl<H: Hub> Dispatcher<H> {
         }
     }
 
-    /// Whether calls run or wait.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.running.is_some() || !self.waiting.is_empty()
-    }
-
-    /// Whether calls wait for another to end.
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// Whether the client reads its answers too slowly for more to be made.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.connection.outbox.bytes() > self.waiting_limit
-    }
-
-    /// Goes on with the running call, or with the next of those that wait. Never ready while there is nothing to do.
-    pub(crate) async fn run(&mut self) {
-        if let Some(running) = &mut self.running {
-            let answer = poll_fn(|context| running.poll_unpin(context)).await;
-            self.running = None;
-            self.running_call = None;
-            self.answer(answer);
+    fn take_item(&mut self, record: &Bytes, item: &StreamItem<'_>) {
+        // Items of streams that nobody reads any more, or that never were, are ignored.
+        let Some(upload) = self.uploads.get(&*item.invocation_id) else {
             return;
-        }
-        if self.is_crowded() {
-            return std::future::pending().await;
-        }
-        let Some(record) = self.waiting.pop_front() else {
-            return std::future::pending().await;
         };
-        self.waiting_bytes -= record.len() + WAITING_OVERHEAD;
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
+        let taken = catch_unwind(AssertUnwindSafe(|| upload.offer(item.item)));
+        match taken {
+            Ok(true) => {}
+            Ok(false) => self.stuck = Some((Arc::clone(upload), record.clone())),
+            Err(_) => {
+                tracing::error!("reading an item of a client's stream panicked");
+                upload.end(Err(ClientStreamError::Item));
+            }
         }
-        // It was read once already when it came.
-        if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
-            self.start(&invocation);
+    }
+
+    /// The end of a stream of the client, or else its answer to what it was asked.
+    fn take_completion(
+        &mut self,
+        record: &Bytes,
+        completion: &Completion<'_>,
+    ) -> Result<(), CloseReason> {
+        let id = &*completion.invocation_id;
+        let Some(upload) = self.uploads.remove(id) else {
+            return self.served.lifetime.complete(&self.connection, id, record);
+        };
+        upload.end(match &completion.payload {
+            CompletionPayload::Error(error) => {
+                Err(ClientStreamError::Client(error.clone().into_owned()))
+            }
+            CompletionPayload::Result(_) | CompletionPayload::Void => Ok(()),
+        });
+        Ok(())
+    }
+
+    fn cancel(&mut self, id: &str) {
+        let mut begun = self.calls.values_mut();
+        let found = begun.find(|begun| begun.call.invocation_id.as_deref() == Some(id));
+        let Some(begun) = found else {
+            return self.waiting.cancel(id);
+        };
+        begun.state.stop(Stop::Canceled);
+        if begun.is_stream {
+            // Its completion leaves now, whatever it still does: the id may be used again.
+            begun.call.invocation_id = None;
         }
+    }
+
+    /// Goes on with what runs, or begins what waits. Never ready while there is nothing to do.
+    pub(crate) async fn run(&mut self) {
+        poll_fn(|context| self.poll_run(context)).await;
         tokio::task::coop::consume_budget().await;
     }
 
-    /// The connection is over. A call that runs is let finish on its own, although nobody hears its answer:
-    /// what a method does should not depend on a stranger's network. Calls that still wait are never begun.
-    pub(crate) fn abandon(mut self) {
-        if let Some(running) = self.running.take() {
-            tokio::spawn(running);
+    fn poll_run(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some((upload, record)) = self.stuck.take() {
+            if upload.poll_room(context).is_ready() {
+                if let Ok(HubMessage::StreamItem(item)) = self.encoding.parse(&record) {
+                    self.take_item(&record, &item);
+                }
+                return Poll::Ready(());
+            }
+            self.stuck = Some((upload, record));
+        }
+        self.connection.slots.register(context.waker());
+        if self.stuck.is_none() && !self.is_crowded() && self.begin_waiting() {
+            return Poll::Ready(());
+        }
+        let Some(running) = &mut self.running else {
+            return Poll::Pending;
+        };
+        match running.poll_next_unpin(context) {
+            Poll::Ready(Some((number, answer))) => {
+                self.end_call(number);
+                self.answer(answer);
+                Poll::Ready(())
+            }
+            Poll::Ready(None) => {
+                self.running = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 
-    /// The server is going away: waits for the running call, answers those that wait with an error.
-    pub(crate) async fn drain(&mut self) {
-        self.waiting_bytes = 0;
-        for record in std::mem::take(&mut self.waiting) {
-            if let Ok(HubMessage::Invocation(invocation)) = self.encoding.parse(&record) {
-                let call = self.call_of(&invocation);
-                self.answer(call.failed_to_run(" HubException: The server is shutting down."));
+    /// Deals with the next of the messages that wait, if it may be; false if not.
+    fn begin_waiting(&mut self) -> bool {
+        let Some(next) = self.waiting.first() else {
+            return false;
+        };
+        // It was read once already when it came. A copy, because what it is taken from changes.
+        let record = next.record.clone();
+        let canceled = next.canceled;
+        match self.encoding.parse(&record) {
+            Ok(HubMessage::Invocation(invocation)) => {
+                if self.wants_slot(&invocation) && !self.has_slot() {
+                    return false;
+                }
+                self.waiting.remove_first(&invocation.stream_ids);
+                self.start(&invocation, Kind::Plain, canceled);
+            }
+            Ok(HubMessage::StreamInvocation(invocation)) => {
+                self.waiting.remove_first(&invocation.stream_ids);
+                self.start(&invocation, Kind::Stream, canceled);
+            }
+            Ok(HubMessage::StreamItem(item)) => {
+                self.waiting
+                    .remove_first(std::slice::from_ref(&item.invocation_id));
+                self.take_item(&record, &item);
+            }
+            Ok(HubMessage::Completion(completion)) => {
+                self.waiting
+                    .remove_first(std::slice::from_ref(&completion.invocation_id));
+                if let Err(reason) = self.take_completion(&record, &completion) {
+                    self.connection.end(reason);
+                }
+            }
+            _ => self.waiting.remove_first(&[]),
+        }
+        true
+    }
+
+    fn end_call(&mut self, number: u64) {
+        let Some(begun) = self.calls.remove(&number) else {
+            return;
+        };
+        begun.state.give_slot_back(&self.connection.slots);
+        for id in begun.streams {
+            // The method may have given its stream to somebody else, who shall not wait for ever.
+            if let Some(upload) = self.uploads.remove(&id) {
+                upload.end(Ok(()));
             }
         }
-        if self.running.is_some() {
+    }
+
+    /// The connection is over. Calls that run are let finish on their own, although nobody hears their answers: what
+    /// a method does should not depend on a stranger's network. Calls that still wait are never begun.
+    pub(crate) fn abandon(mut self) {
+        for begun in self.calls.values() {
+            begun.state.stop(Stop::Disconnected);
+        }
+        for upload in self.uploads.values() {
+            upload.end(Err(ClientStreamError::Disconnected));
+        }
+        if let Some(mut running) = self.running.take() {
+            tokio::spawn(async move { while running.next().await.is_some() {} });
+        }
+    }
+
+    /// The server is going away: answers calls that wait with an error, ends streams, and waits for calls that run.
+    pub(crate) async fn drain(&mut self) {
+        for Postponed { record, .. } in self.waiting.take_all() {
+            if let Ok(
+                HubMessage::Invocation(invocation) | HubMessage::StreamInvocation(invocation),
+            ) = self.encoding.parse(&record)
+            {
+                self.answer(self.call_of(&invocation).failed_to_run(SHUTTING_DOWN));
+            }
+        }
+        for begun in self.calls.values() {
+            begun.state.stop(Stop::Shutdown);
+        }
+        while !self.calls.is_empty() {
             self.run().await;
         }
     }
 
-    /// Answers the running call with an error after all: there is no more time to wait for it.
+    /// Answers calls that run with an error after all: there is no more time to wait for them.
     pub(crate) fn give_up_running(&self) {
-        if let Some(call) = &self.running_call {
-            self.answer(call.failed_to_run(" HubException: The server is shutting down."));
+        for begun in self.calls.values() {
+            self.answer(begun.call.failed_to_run(SHUTTING_DOWN));
         }
     }
 }

@@ -16,6 +16,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::backplane::{Backplane, BackplaneStatus};
 use crate::context::HubContext;
 use crate::error::short_type_name;
+use crate::filters::{Filters, HubFilter};
 use crate::frame::Broadcast;
 use crate::handler::Served;
 use crate::hub::Hub;
@@ -51,6 +52,7 @@ pub struct HubEndpoint<H: Hub> {
     options: HubOptions,
     backplane: Option<Arc<dyn Backplane>>,
     users: Arc<dyn UserIdProvider>,
+    filters: Filters,
     mounted: OnceLock<Arc<Mounted<H>>>,
 }
 
@@ -85,6 +87,7 @@ impl<H: Hub> HubEndpoint<H> {
             options: HubOptions::default(),
             backplane: None,
             users: Arc::new(UserIdOfMiddleware),
+            filters: Arc::default(),
             mounted: OnceLock::new(),
         }
     }
@@ -120,6 +123,18 @@ impl<H: Hub> HubEndpoint<H> {
     pub fn user_id_provider(mut self, provider: impl UserIdProvider) -> Self {
         self.assert_not_started();
         self.users = Arc::new(provider);
+        self
+    }
+
+    /// Wraps a filter around the hub's methods, inside of those that have been given before.
+    ///
+    /// # Panics
+    ///
+    /// If the endpoint has started.
+    pub fn filter(mut self, filter: impl HubFilter) -> Self {
+        self.assert_not_started();
+        let filter: Arc<dyn HubFilter> = Arc::new(filter);
+        self.filters = self.filters.iter().cloned().chain([filter]).collect();
         self
     }
 
@@ -187,7 +202,8 @@ impl<H: Hub> HubEndpoint<H> {
             let mounted = Arc::new(Mounted {
                 served: Served {
                     hub: Arc::clone(&self.hub),
-                    methods: Arc::new(H::methods()),
+                    methods: H::methods(),
+                    filters: Arc::clone(&self.filters),
                     lifetime,
                 },
                 tokens: Arc::new(Tokens::new(self.options.negotiation_lifetime)),

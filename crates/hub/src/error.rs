@@ -4,6 +4,8 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
+use crate::client_stream::ClientStreamError;
+
 /// What a hub method returns.
 pub type HubResult<T = ()> = Result<T, HubError>;
 
@@ -69,9 +71,14 @@ impl fmt::Display for HubError {
 
 impl<E: Error + Send + Sync + 'static> From<E> for HubError {
     fn from(error: E) -> Self {
-        if let Some(InvokeError::Client(_) | InvokeError::Canceled) =
-            (&error as &dyn Any).downcast_ref()
-        {
+        // What the client itself has written is no secret from it, and what another answers is meant to be passed on.
+        let any = &error as &dyn Any;
+        let is_public = any.is::<ClientStreamError>()
+            || matches!(
+                any.downcast_ref(),
+                Some(InvokeError::Client(_) | InvokeError::Canceled)
+            );
+        if is_public {
             return Self::new(error.to_string());
         }
         Self(Kind::Hidden {

@@ -1,18 +1,21 @@
 //! A connection's life: handshake, messages, goodbye.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hubcast_protocol::Encoding;
 use hubcast_protocol::framing::Records;
 use hubcast_protocol::handshake::{self, HandshakeRequest};
 use tokio::time::{Duration, timeout};
 
-use crate::call::CallState;
+use crate::call::{CallState, Stop};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::context::CallerContext;
 use crate::dispatch::Dispatcher;
+use crate::filters::{Filters, around_connected, around_disconnected};
 use crate::frame::Frame;
 use crate::hub::Hub;
 use crate::lifetime::Lifetime;
@@ -28,7 +31,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Everything that the connections of one hub share.
 pub(crate) struct Served<H: Hub> {
     pub(crate) hub: Arc<H>,
-    pub(crate) methods: Arc<Methods<H>>,
+    pub(crate) methods: Methods<H>,
+    pub(crate) filters: Filters,
     pub(crate) lifetime: Arc<Lifetime>,
 }
 
@@ -55,13 +59,20 @@ impl<H: Hub> Served<H> {
                     connection: &connection,
                 };
                 self.lifetime.connect(&connection).await;
-                let reason = self.serve(&connection, input, &mut records).await;
+                let welcomed = self.welcome(&connection).await;
+                let reason = match &welcomed {
+                    Ok(()) => self.serve(&connection, input, &mut records).await,
+                    Err(reason) => reason.clone(),
+                };
                 // The goodbye is the last message: it goes out before the connection leaves, so that nothing
                 // is lost that was sent to it up to here.
                 connection.end(reason.clone());
                 connection
                     .outbox
                     .finish(reason.close_message(encoding, options.enable_detailed_errors));
+                if welcomed.is_ok() {
+                    self.farewell(&connection, &reason).await;
+                }
                 drop(registered);
                 reason
             }
@@ -94,6 +105,71 @@ impl<H: Hub> Served<H> {
         }
     }
 
+    fn context(&self, connection: &Arc<Connection>, state: &Arc<CallState>) -> CallerContext {
+        CallerContext::new(
+            Arc::clone(connection),
+            Arc::clone(&self.lifetime),
+            Arc::clone(state),
+        )
+    }
+
+    /// Lets the hub see a new connection before any of its messages are read.
+    async fn welcome(&self, connection: &Arc<Connection>) -> Result<(), CloseReason> {
+        let state = Arc::new(CallState::of_welcome());
+        let context = self.context(connection, &state);
+        let on_connected = Box::pin(self.hub.on_connected(&context));
+        let on_connected = around_connected(&self.filters, &context, on_connected);
+        let mut on_connected = AssertUnwindSafe(on_connected).catch_unwind();
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut on_connected => outcome,
+            // It is run to its end all the same, but may listen.
+            reason = connection.ended() => {
+                state.stop(Stop::Disconnected);
+                match reason {
+                    CloseReason::ServerShutdown => timeout(DRAIN_TIMEOUT, on_connected).await.unwrap_or(Ok(Ok(()))),
+                    _ => on_connected.await,
+                }
+            }
+        };
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::info!(connection = &*connection.id, %error, "a hub did not let a client in");
+                let detail = error.detail(self.lifetime.options.enable_detailed_errors);
+                Err(CloseReason::Rejected(detail))
+            }
+            Err(_) => {
+                tracing::error!(
+                    connection = &*connection.id,
+                    "on_connected of a hub panicked"
+                );
+                Err(CloseReason::Rejected(String::new()))
+            }
+        }
+    }
+
+    /// Tells the hub that a connection has ended.
+    async fn farewell(&self, connection: &Arc<Connection>, reason: &CloseReason) {
+        let state = Arc::new(CallState::default());
+        state.stop(Stop::Disconnected);
+        let context = self.context(connection, &state);
+        let on_disconnected = Box::pin(self.hub.on_disconnected(&context, reason));
+        let on_disconnected = around_disconnected(&self.filters, &context, reason, on_disconnected);
+        match AssertUnwindSafe(on_disconnected).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(connection = &*connection.id, %error, "on_disconnected of a hub failed");
+            }
+            Err(_) => {
+                tracing::error!(
+                    connection = &*connection.id,
+                    "on_disconnected of a hub panicked"
+                );
+            }
+        }
+    }
+
     /// Reads and answers messages until something ends the connection.
     async fn serve(
         &self,
@@ -102,17 +178,7 @@ impl<H: Hub> Served<H> {
         records: &mut Records,
     ) -> CloseReason {
         let options = &self.lifetime.options;
-        let mut dispatcher = Dispatcher::new(
-            Arc::clone(&self.hub),
-            Arc::clone(&self.methods),
-            Arc::clone(connection),
-            CallerContext::new(
-                Arc::clone(connection),
-                Arc::clone(&self.lifetime),
-                CallState::default(),
-            ),
-            options,
-        );
+        let mut dispatcher = Dispatcher::new(self, Arc::clone(connection));
         loop {
             let reading = match take_records(&mut dispatcher, connection, records, options).await {
                 Ok(reading) => reading,
@@ -140,7 +206,7 @@ impl<H: Hub> Served<H> {
     /// Deals with the calls that are left.
     async fn leave(
         &self,
-        mut dispatcher: Dispatcher<H>,
+        mut dispatcher: Dispatcher<'_, H>,
         connection: &Connection,
         reason: CloseReason,
     ) -> CloseReason {
@@ -148,7 +214,11 @@ impl<H: Hub> Served<H> {
         self.lifetime.hang_up(connection);
         match reason {
             // A goodbye takes its turn: what came before it is done, unless something else ends the connection.
-            CloseReason::ClientLeft | CloseReason::ConnectionLost if dispatcher.has_waiting() => {
+            CloseReason::ClientLeft
+            | CloseReason::ClientFailed(_)
+            | CloseReason::ConnectionLost
+                if dispatcher.has_waiting() =>
+            {
                 while dispatcher.has_waiting() && !dispatcher.is_crowded() {
                     tokio::select! {
                         biased;
@@ -173,7 +243,7 @@ impl<H: Hub> Served<H> {
 ///
 /// That is when its calls wait for each other, or its answers for it: a client that does not read is not read from.
 async fn take_records<H: Hub>(
-    dispatcher: &mut Dispatcher<H>,
+    dispatcher: &mut Dispatcher<'_, H>,
     connection: &Connection,
     records: &mut Records,
     options: &HubOptions,

@@ -1,5 +1,10 @@
 //! What a user writes: a type with methods, and a table of them.
 
+use std::future::ready;
+
+use crate::close_reason::CloseReason;
+use crate::context::CallerContext;
+use crate::error::HubResult;
 use crate::methods::Methods;
 
 /// A hub: a set of methods that clients can call.
@@ -28,4 +33,27 @@ use crate::methods::Methods;
 pub trait Hub: Send + Sync + Sized + 'static {
     /// The table of methods. Asked for once, when the endpoint starts.
     fn methods() -> Methods<Self>;
+
+    /// A client has connected: its handshake is done, messages to it arrive already, and none of its own are read before this has
+    /// ended. ASP.NET Core's `OnConnectedAsync`.
+    ///
+    /// An error closes the connection, and the client does not come back by itself; [`on_disconnected`](Self::on_disconnected) is
+    /// then not called. It is run to its end even if the client is gone meanwhile.
+    fn on_connected(&self, ctx: &CallerContext) -> impl Future<Output = HubResult> + Send {
+        let _ = ctx;
+        ready(Ok(()))
+    }
+
+    /// A client's connection has ended, and why. ASP.NET Core's `OnDisconnectedAsync`.
+    ///
+    /// Called exactly once for every connection that [`on_connected`](Self::on_connected) let in. The connection is still in its
+    /// groups, but nothing reaches it any more. Methods that were running may still run. An error is logged.
+    fn on_disconnected(
+        &self,
+        ctx: &CallerContext,
+        reason: &CloseReason,
+    ) -> impl Future<Output = HubResult> + Send {
+        let _ = (ctx, reason);
+        ready(Ok(()))
+    }
 }

@@ -41,9 +41,11 @@
 //! Redis that ASP.NET Core servers share.
 
 mod arguments;
+mod authorization;
 mod backplane;
 mod binding;
 mod call;
+mod client_stream;
 mod clients;
 mod close_reason;
 mod connecting;
@@ -52,9 +54,11 @@ mod context;
 mod dispatch;
 mod endpoint;
 mod error;
+mod filters;
 mod frame;
 mod handler;
 mod hub;
+mod invocation;
 mod items;
 mod lifetime;
 mod methods;
@@ -68,24 +72,30 @@ mod requests;
 mod tokens;
 mod transport;
 mod users;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use arguments::ClientArguments;
+pub use authorization::{MethodCall, Policy};
 pub use backplane::{Backplane, BackplaneStatus, LocalBackplane, Receiver};
-pub use binding::{BindError, FromArguments};
+pub use binding::{BindError, FromArgument, FromArguments};
+pub use client_stream::{ClientStream, ClientStreamError};
 pub use clients::{CallerClients, Clients, Recipients, SingleClient};
 pub use close_reason::CloseReason;
 pub use connecting::ConnectingRequest;
 pub use context::{CallerContext, Groups, HubContext};
 pub use endpoint::HubEndpoint;
 pub use error::{GroupError, HubError, HubResult, InvokeError, SendError};
+pub use filters::{Answer, HubFilter, HubInvocation, Next};
 pub use hub::Hub;
 pub use hubcast_protocol::Encoding;
 pub use items::Items;
 pub use lifetime::ACK_TIMEOUT;
-pub use methods::{IntoCompletion, Method, Methods};
+pub use methods::{
+    Eventual, Immediate, IntoCompletion, IntoStream, Method, Methods, Optional, StreamMethod,
+};
 pub use options::{HubOptions, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
 pub use users::{UserId, UserIdProvider};

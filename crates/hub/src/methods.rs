@@ -1,25 +1,33 @@
-//! The table of a hub's methods: from a name and raw arguments to a call.
+//! The table of a hub's methods.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use hubcast_protocol::{Arguments, EncodeError, Encoding};
+use futures_util::Stream;
+use futures_util::future::{Ready, ready};
 use serde::Serialize;
 
-use crate::binding::{BindError, FromArguments};
+use crate::authorization::{AnyPolicy, Policy};
+use crate::binding::FromArguments;
 use crate::context::CallerContext;
-use crate::error::{HubError, HubResult};
-use crate::frame::Frame;
+use crate::error::HubResult;
 use crate::hub::Hub;
+use crate::invocation::{Callable, Plain, Streaming};
 
 /// The methods of a hub, by the names that clients call them.
 pub struct Methods<H> {
     /// Keys are in ASCII lower case.
-    table: HashMap<String, Box<dyn Callable<H>>>,
+    table: HashMap<String, Registered<H>>,
+}
+
+/// A method in the table.
+pub(crate) struct Registered<H> {
+    /// As it was registered.
+    pub(crate) name: &'static str,
+    pub(crate) method: Box<dyn Callable<H>>,
+    /// Who may call it; anybody without one.
+    pub(crate) policy: Option<Arc<dyn AnyPolicy<H>>>,
 }
 
 impl<H> std::fmt::Debug for Methods<H> {
@@ -48,23 +56,70 @@ impl<H: Hub> Methods<H> {
     /// Clients find it by `name` in any ASCII case, and must give exactly as many arguments as there are
     /// parameters; both as in ASP.NET Core. A parameter that may be `null` is an `Option`; one that takes anything
     /// is a `serde_json::Value` or, where it is JSON unchanged to the letter, a `Box<serde_json::value::RawValue>`. Parameters own
-    /// their data: write `String`, not `&str`, for which the compiler has only "not general enough" to say.
+    /// their data: write `String`, not `&str`, for which the compiler has only "not general enough" to say. A parameter of
+    /// type [`ClientStream`](crate::ClientStream) is a stream that the client sends; it is no argument.
     ///
     /// # Panics
     ///
     /// If there is a method of that name already, in any case: SignalR knows no overloading.
-    pub fn method<F, P>(mut self, name: &'static str, method: F) -> Self
+    pub fn method<F, P>(self, name: &'static str, method: F) -> Self
     where
         F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
-        P: FromArguments + Send + 'static,
+        P: FromArguments + Send + Sync + 'static,
     {
+        self.register(name, Box::new(Plain::new(method)))
+    }
+
+    /// Adds a method that answers with a stream: a `fn(&self, ctx: &CallerContext, ..) -> impl Stream<Item = HubResult<T>>`,
+    /// or an `async fn` of a `HubResult` of such a stream, with parameters as [`method`](Self::method) has them.
+    ///
+    /// ```
+    /// use futures_util::{Stream, stream};
+    /// use hubcast::{CallerContext, Hub, HubResult, Methods};
+    ///
+    /// struct Clock;
+    ///
+    /// impl Hub for Clock {
+    ///     fn methods() -> Methods<Self> {
+    ///         Methods::new().stream("CountDown", Self::count_down)
+    ///     }
+    /// }
+    ///
+    /// impl Clock {
+    ///     fn count_down(&self, _: &CallerContext, from: u32) -> impl Stream<Item = HubResult<u32>> {
+    ///         stream::iter((0..=from).rev().map(Ok))
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// Clients call it with `stream(..)`. It runs beside other calls and takes none of their slots. While
+    /// [`application_max_buffer_size`](crate::HubOptions::application_max_buffer_size) bytes wait for the client, the stream is not
+    /// asked for more. An error among the items ends it. When the client no longer wants the stream, or is gone,
+    /// [`CallerContext::cancelled`] tells so, and the stream is dropped at its next item, or two seconds later.
+    ///
+    /// An `async fn` may also give a `HubResult<Option<impl Stream>>`; `None` is told to the client as ASP.NET Core tells of a
+    /// method that returned null.
+    ///
+    /// # Panics
+    ///
+    /// If there is a method of that name already, in any case.
+    pub fn stream<F, P, K>(self, name: &'static str, method: F) -> Self
+    where
+        F: for<'a> StreamMethod<'a, H, P, Output: IntoStream<K, Stream: Send, Wait: Send>>,
+        P: FromArguments + Send + Sync + 'static,
+        K: 'static,
+    {
+        self.register(name, Box::new(Streaming::new(method)))
+    }
+
+    fn register(mut self, name: &'static str, method: Box<dyn Callable<H>>) -> Self {
         match self.table.entry(name.to_ascii_lowercase()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Box::new(Plain {
+                vacant.insert(Registered {
                     name,
-                    method: Arc::new(method),
-                    params: std::marker::PhantomData,
-                }));
+                    method,
+                    policy: None,
+                });
             }
             Entry::Occupied(_) => {
                 panic!("Duplicate definitions of '{name}'. Overloading is not supported.")
@@ -73,13 +128,62 @@ impl<H: Hub> Methods<H> {
         self
     }
 
-    pub(crate) fn find(&self, target: &str) -> Option<&dyn Callable<H>> {
-        let found = if target.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    /// Lets only those call a method whom a policy allows to: an `async fn(&self, ctx: &CallerContext, call: MethodCall<'_>) -> bool`.
+    /// ASP.NET Core's `[Authorize]` on a hub method.
+    ///
+    /// Asked for every call, once its arguments have their types. Who is not allowed reads `Failed to invoke 'X' because user is
+    /// unauthorized`; neither the method nor a filter sees the call.
+    ///
+    /// ```
+    /// use hubcast::{CallerContext, Hub, HubResult, MethodCall, Methods};
+    ///
+    /// struct ChatHub;
+    ///
+    /// impl Hub for ChatHub {
+    ///     fn methods() -> Methods<Self> {
+    ///         Methods::new()
+    ///             .method("Ban", Self::ban)
+    ///             .authorize("Ban", Self::may_moderate)
+    ///     }
+    /// }
+    ///
+    /// impl ChatHub {
+    ///     async fn ban(&self, _: &CallerContext, user: String) -> HubResult {
+    ///         println!("{user} is banned");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn may_moderate(&self, ctx: &CallerContext, call: MethodCall<'_>) -> bool {
+    ///         let banned = call.arguments::<(String,)>();
+    ///         ctx.connection_id().starts_with('m') && banned.is_some_and(|(user,)| user != "boss")
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no method of that name, or if it has a policy already.
+    pub fn authorize<F>(mut self, name: &'static str, policy: F) -> Self
+    where
+        F: for<'a> Policy<'a, H>,
+    {
+        let Some(method) = self.table.get_mut(&name.to_ascii_lowercase()) else {
+            panic!("There is no method '{name}' that could be authorized: register it first.");
+        };
+        assert!(
+            method.policy.is_none(),
+            "The method '{name}' has a policy already."
+        );
+        method.policy = Some(Arc::new(policy));
+        self
+    }
+
+    pub(crate) fn find(&self, target: &str) -> Option<&Registered<H>> {
+        if target.bytes().any(|byte| byte.is_ascii_uppercase()) {
             self.table.get(&target.to_ascii_lowercase())
         } else {
             self.table.get(target)
-        };
-        found.map(|method| &**method)
+        }
     }
 }
 
@@ -108,7 +212,8 @@ pub trait Method<'a, H: 'a, Params>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what a hub method returns",
     label = "not a `HubResult<T>` of a serializable `T`",
-    note = "return `HubResult<T>` where `T: serde::Serialize`; a method without a result returns `HubResult`"
+    note = "return `HubResult<T>` where `T: serde::Serialize`; a method without a result returns `HubResult`; one that \
+            answers with a stream is registered with `stream`"
 )]
 pub trait IntoCompletion {
     /// The type of the result.
@@ -126,117 +231,97 @@ impl<T: Serialize> IntoCompletion for HubResult<T> {
     }
 }
 
-/// A call on its way: who wants the answer, if anybody, and how errors are told.
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    /// `None`: nobody wants an answer, whatever happens.
-    pub(crate) invocation_id: Option<String>,
-    /// The method's name in the caller's spelling, for texts.
-    pub(crate) target: String,
-    /// What the answer is written in.
-    pub(crate) encoding: Encoding,
-    pub(crate) detailed_errors: bool,
+/// The shape of a hub method that answers with a stream.
+///
+/// Implemented for functions `(&'a H, &'a CallerContext, P1, P2, ..) -> R` of up to eight parameters; there is no need to
+/// implement it by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not have the shape of a hub method that streams",
+    label = "not a hub method that streams",
+    note = "such a method is `fn name(&self, ctx: &CallerContext, ..) -> impl Stream<Item = HubResult<T>>`, or an `async fn` of a \
+            `HubResult` of a stream, with at most eight parameters after the context, none of them a reference"
+)]
+pub trait StreamMethod<'a, H: 'a, Params>: Send + Sync + 'static {
+    /// The stream, or what becomes one.
+    type Output: 'a;
+
+    /// Calls the method.
+    fn call(&self, hub: &'a H, context: &'a CallerContext, params: Params) -> Self::Output;
 }
 
-impl Call {
-    fn succeeded<T: Serialize>(&self, value: &T) -> Option<Frame> {
-        let id = self.invocation_id.as_deref()?;
-        match Frame::encode(self.encoding, |out| {
-            self.encoding.write_result(out, id, value)
-        }) {
-            Ok(frame) => Some(frame),
-            Err(error) => self.unencodable(&error),
-        }
-    }
+/// What a hub method that streams may give: a stream of [`HubResult`]s of something that can be serialized, or the future of one.
+///
+/// `Kind` tells these apart: [`Immediate`], [`Eventual`], [`Optional`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a hub method that streams returns",
+    label = "not a stream of `HubResult<T>` of a serializable `T`",
+    note = "return `impl Stream<Item = HubResult<T>>` where `T: serde::Serialize`, or make it an `async fn` of a `HubResult` of that"
+)]
+pub trait IntoStream<Kind> {
+    /// The type of the items.
+    type Item: Serialize;
+    /// The items, and at most one error at the end.
+    type Stream: Stream<Item = HubResult<Self::Item>>;
+    /// Gives the stream.
+    type Wait: Future<Output = HubResult<Option<Self::Stream>>>;
 
-    fn unencodable(&self, error: &EncodeError) -> Option<Frame> {
-        tracing::error!(target = self.target, %error, "the result of a hub method could not be encoded");
-        self.failed_to_run("")
-    }
-
-    fn failed(&self, error: &HubError) -> Option<Frame> {
-        tracing::info!(target = self.target, %error, "a hub method failed");
-        self.failed_to_run(&error.detail(self.detailed_errors))
-    }
-
-    /// The answer to a call whose method ran and failed. `detail` is empty or starts with a space.
-    pub(crate) fn failed_to_run(&self, detail: &str) -> Option<Frame> {
-        let target = &self.target;
-        self.error(&format!(
-            "An unexpected error occurred invoking '{target}' on the server.{detail}"
-        ))
-    }
-
-    /// The answer to a call that did not come as far as running.
-    pub(crate) fn failed_to_bind(&self, detail: &str) -> Option<Frame> {
-        let target = &self.target;
-        self.error(&format!(
-            "Failed to invoke '{target}' due to an error on the server.{detail}"
-        ))
-    }
-
-    /// The answer with a text of its own.
-    pub(crate) fn error(&self, text: &str) -> Option<Frame> {
-        let id = self.invocation_id.as_deref()?;
-        Some(Frame::infallible(self.encoding, |out| {
-            self.encoding.write_error(out, id, text);
-        }))
-    }
+    /// Begins to make the stream.
+    fn into_stream(self) -> Self::Wait;
 }
 
-/// A running call. Gives the answer, if one is wanted; a panic of the method is an answer, too.
-pub(crate) type Running = BoxFuture<'static, Option<Frame>>;
+/// A method that gives its stream at once.
+#[derive(Debug)]
+pub enum Immediate {}
 
-/// A method with its types forgotten.
-pub(crate) trait Callable<H>: Send + Sync {
-    /// Gives the arguments their types; what comes back runs only when polled.
-    fn bind(
-        &self,
-        hub: &Arc<H>,
-        context: &Arc<CallerContext>,
-        arguments: Arguments<'_>,
-        call: &Call,
-    ) -> Result<Running, BindError>;
-}
+/// A method that gives a stream, or an error, in the future.
+#[derive(Debug)]
+pub enum Eventual {}
 
-/// A method that answers once.
-struct Plain<F, P> {
-    name: &'static str,
-    method: Arc<F>,
-    params: std::marker::PhantomData<fn() -> P>,
-}
+/// A method that gives a stream, nothing, or an error, in the future.
+#[derive(Debug)]
+pub enum Optional {}
 
-impl<H, F, P> Callable<H> for Plain<F, P>
+impl<S, T> IntoStream<Immediate> for S
 where
-    H: Hub,
-    F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
-    P: FromArguments + Send + 'static,
+    S: Stream<Item = HubResult<T>>,
+    T: Serialize,
 {
-    fn bind(
-        &self,
-        hub: &Arc<H>,
-        context: &Arc<CallerContext>,
-        arguments: Arguments<'_>,
-        call: &Call,
-    ) -> Result<Running, BindError> {
-        let params = P::from_arguments(arguments)?;
-        let (hub, context) = (Arc::clone(hub), Arc::clone(context));
-        let (method, call, name) = (Arc::clone(&self.method), call.clone(), self.name);
-        Ok(Box::pin(async move {
-            // Making the answer is the user's code as well: somebody's `Serialize` may panic.
-            let answer = async {
-                match method.call(&hub, &context, params).await.into_result() {
-                    Ok(value) => call.succeeded(&value),
-                    Err(error) => call.failed(&error),
-                }
-            };
-            let answered = AssertUnwindSafe(answer).catch_unwind().await;
-            answered.unwrap_or_else(|_| {
-                // The panic hook has printed the message and where it came from.
-                tracing::error!(method = name, "a hub method panicked");
-                call.failed_to_run("")
-            })
-        }))
+    type Item = T;
+    type Stream = S;
+    type Wait = Ready<HubResult<Option<S>>>;
+
+    fn into_stream(self) -> Self::Wait {
+        ready(Ok(Some(self)))
+    }
+}
+
+impl<F, S, T> IntoStream<Eventual> for F
+where
+    F: Future<Output = HubResult<S>>,
+    S: Stream<Item = HubResult<T>>,
+    T: Serialize,
+{
+    type Item = T;
+    type Stream = S;
+    type Wait = futures_util::future::MapOk<F, fn(S) -> Option<S>>;
+
+    fn into_stream(self) -> Self::Wait {
+        futures_util::TryFutureExt::map_ok(self, Some)
+    }
+}
+
+impl<F, S, T> IntoStream<Optional> for F
+where
+    F: Future<Output = HubResult<Option<S>>>,
+    S: Stream<Item = HubResult<T>>,
+    T: Serialize,
+{
+    type Item = T;
+    type Stream = S;
+    type Wait = F;
+
+    fn into_stream(self) -> F {
+        self
     }
 }
 
@@ -250,6 +335,20 @@ macro_rules! method {
         {
             type Output = R::Output;
             type Future = R;
+
+            #[allow(non_snake_case, reason = "the names of types serve as names of values")]
+            fn call(&self, hub: &'a H, context: &'a CallerContext, ($($param,)*): ($($param,)*)) -> R {
+                self(hub, context, $($param),*)
+            }
+        }
+
+        impl<'a, H, F, R, $($param),*> StreamMethod<'a, H, ($($param,)*)> for F
+        where
+            H: 'a,
+            F: Fn(&'a H, &'a CallerContext, $($param),*) -> R + Send + Sync + 'static,
+            R: 'a,
+        {
+            type Output = R;
 
             #[allow(non_snake_case, reason = "the names of types serve as names of values")]
             fn call(&self, hub: &'a H, context: &'a CallerContext, ($($param,)*): ($($param,)*)) -> R {

@@ -42,6 +42,15 @@ pub struct HubOptions {
     /// The most bytes that one message of a client may have, its framing included. Default: 32 768, which
     /// bounds what a stranger can make the server hold. `None` is no limit.
     pub maximum_receive_message_size: Option<usize>,
+    /// How many plain calls of one client run at the same time; others wait for their turn. Default: 1, so that calls take effect in
+    /// the order they were made. At least 1. Streams, and calls with streams of the client, are not counted.
+    pub maximum_parallel_invocations_per_client: usize,
+    /// How many items of a client's stream wait for the method that reads it. Default: 10. While it is full, nothing more is read from
+    /// that client. At least 1.
+    pub stream_buffer_capacity: usize,
+    /// How many streams one client may have at a time, in both directions together; more are refused. Default: 100, which bounds what a
+    /// stranger can make the server hold. ASP.NET Core has no such limit.
+    pub maximum_streams_per_client: usize,
     /// Whether the texts of all errors are sent to clients. Default: no, because they may tell a stranger about
     /// the inside of the server. Texts of [`HubError::new`](crate::HubError::new) are always sent.
     pub enable_detailed_errors: bool,
@@ -118,6 +127,9 @@ impl Default for HubOptions {
             keep_alive_interval: Duration::from_secs(15),
             client_timeout_interval: Duration::from_secs(30),
             maximum_receive_message_size: Some(32 * 1024),
+            maximum_parallel_invocations_per_client: 1,
+            stream_buffer_capacity: 10,
+            maximum_streams_per_client: 100,
             enable_detailed_errors: false,
             application_max_buffer_size: 64 * 1024,
             transport_max_buffer_size: 4 * 1024 * 1024,

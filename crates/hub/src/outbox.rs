@@ -54,8 +54,8 @@ struct State {
     idle_writer: Option<Waker>,
     /// Since when nothing of what waits has been taken.
     waiting_since: Instant,
-    /// Somebody who waits until little is left, and how little.
-    calm_waiter: Option<(Waker, usize)>,
+    /// Whoever waits until little is left, and how little.
+    calm_waiters: Vec<(Waker, usize)>,
 }
 
 impl Outbox {
@@ -68,7 +68,7 @@ impl Outbox {
                 phase: Phase::Open,
                 idle_writer: None,
                 waiting_since: Instant::now(),
-                calm_waiter: None,
+                calm_waiters: Vec::new(),
             }),
             limit,
         }
@@ -94,6 +94,7 @@ impl Outbox {
             state.queue.truncate(keep);
             state.bytes = state.queue.front().map_or(0, Frame::len);
             state.phase = Phase::Overflowed;
+            state.wake_calm();
             return Err(Full);
         }
         let waker = state.append(frame);
@@ -111,6 +112,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Finishing;
+        state.wake_calm();
         let waker = match last {
             Some(frame) => state.append(frame),
             None => state.idle_writer.take(),
@@ -128,21 +130,29 @@ impl Outbox {
         state.queue = VecDeque::new();
         state.bytes = 0;
         state.written = 0;
-        let calm_waiter = state.calm_waiter.take().map(|(waker, _)| waker);
-        let wakers = [state.idle_writer.take(), calm_waiter];
+        state.wake_calm();
+        let writer = state.idle_writer.take();
         drop(state);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
     }
 
-    /// Waits until at most `bytes` are left to be written, or the outbox takes no more. Only one task may wait.
+    /// Waits until at most `bytes` are left to be written, or the outbox takes no more.
     pub(crate) async fn calm(&self, bytes: usize) {
         poll_fn(|context| {
             let mut state = self.state();
             if state.bytes <= bytes || state.phase != Phase::Open {
-                state.calm_waiter = None;
                 return Poll::Ready(());
             }
-            state.calm_waiter = Some((context.waker().clone(), bytes));
+            let waker = context.waker();
+            if !state
+                .calm_waiters
+                .iter()
+                .any(|(known, _)| known.will_wake(waker))
+            {
+                state.calm_waiters.push((waker.clone(), bytes));
+            }
             Poll::Pending
         })
         .await;
@@ -170,9 +180,7 @@ impl Outbox {
             return Poll::Pending;
         }
         let taken = std::mem::take(&mut state.queue);
-        if let Some(waker) = state.advance(0) {
-            waker.wake();
-        }
+        state.advance(0);
         Poll::Ready(Some(taken))
     }
 
@@ -209,9 +217,7 @@ impl Outbox {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            if let Some(waker) = state.advance(written) {
-                waker.wake();
-            }
+            state.advance(written);
         }
     }
 }
@@ -227,8 +233,8 @@ impl State {
         self.idle_writer.take()
     }
 
-    /// Returns whoever waits for calm to be woken; that only needs this lock again, so it may happen under it.
-    fn advance(&mut self, written: usize) -> Option<Waker> {
+    /// Takes what has been written off the queue.
+    fn advance(&mut self, written: usize) {
         self.waiting_since = Instant::now();
         if self.queue.is_empty() {
             self.bytes = 0;
@@ -245,11 +251,18 @@ impl State {
             // A burst should not leave its queue behind on a connection that is quiet again.
             self.queue = VecDeque::new();
         }
-        let (_, enough) = self.calm_waiter.as_ref()?;
-        if self.bytes > *enough {
-            return None;
+        self.wake_calm();
+    }
+
+    /// Wakes whoever has waited long enough; they only need this lock again, so it may happen under it.
+    fn wake_calm(&mut self) {
+        let (bytes, open) = (self.bytes, self.phase == Phase::Open);
+        for (waker, _) in self
+            .calm_waiters
+            .extract_if(.., |(_, enough)| bytes <= *enough || !open)
+        {
+            waker.wake();
         }
-        self.calm_waiter.take().map(|(waker, _)| waker)
     }
 }
 

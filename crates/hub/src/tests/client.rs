@@ -50,10 +50,17 @@ impl Hub for TestHub {
             .method("Send", Self::send)
             .method("Ask", Self::ask)
             .method("AskFor", Self::ask_for)
-            .method("AskWithout", Self::ask_without)
             .method("WhoAmI", Self::who_am_i)
             .method("Count", Self::count)
             .method("Abort", Self::abort)
+    }
+
+    /// Asks whoever has a telling name too early.
+    async fn on_connected(&self, ctx: &CallerContext) -> HubResult {
+        if ctx.connection_id() == "asked too early" {
+            return Ok(ctx.clients().caller().invoke("Question", ()).await?);
+        }
+        Ok(())
     }
 }
 
@@ -156,12 +163,6 @@ impl TestHub {
         Ok(client.timeout(limit).invoke("Question", ("why?",)).await?)
     }
 
-    /// Asks as a hub that has not heard of the whole connection yet.
-    async fn ask_without(&self, ctx: &CallerContext) -> HubResult<String> {
-        let inside = ctx.inside_on_connected();
-        Ok(inside.clients().caller().invoke("Question", ()).await?)
-    }
-
     async fn who_am_i(&self, ctx: &CallerContext) -> HubResult<Option<String>> {
         Ok(ctx.user_identifier().map(str::to_owned))
     }
@@ -208,7 +209,8 @@ impl Server {
         Self {
             served: Arc::new(Served {
                 hub: Arc::new(hub),
-                methods: Arc::new(TestHub::methods()),
+                methods: TestHub::methods(),
+                filters: Arc::default(),
                 lifetime,
             }),
             permits,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::backplane::{Stranger, Troubled};
 use super::client::{Client, Server, soon};
@@ -229,11 +229,12 @@ async fn nobody_is_asked_while_the_hub_is_told_of_a_connection() {
         ..HubOptions::default()
     };
     let server = Server::start(options, None);
-    let mut client = server.client("a").await;
+    let mut client = server.client("asked too early").await;
     assert_eq!(
-        client.answer("AskWithout", "[]").await,
-        r#""error":"An unexpected error occurred invoking 'AskWithout' on the server. InvokeError: Client results inside OnConnectedAsync Hub methods are not allowed.""#
+        client.next().await,
+        r#"{"type":7,"error":"Connection closed with an error. InvokeError: Client results inside OnConnectedAsync Hub methods are not allowed."}"#
     );
+    assert_eq!(client.next().await, "(the end)");
 }
 
 #[tokio::test(start_paused = true)]
@@ -381,4 +382,34 @@ async fn a_servers_own_question_that_comes_back_is_put_to_the_client() {
     asked.complete(&id, r#""result":"here now""#).await;
     assert_eq!(outcome(asking).await.unwrap(), "here now");
     assert_nothing_is_awaited(&servers);
+}
+
+/// Calls wait for each other, but not for a call that waits for its client.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_client_lets_others_begin() {
+    let server = Server::alone();
+    let mut client = server.client("a").await;
+    client.call(1, "Ask", r#"["a"]"#).await;
+    let first = client.question().await;
+    client.call(2, "Ask", r#"["a"]"#).await;
+    let second = client.question().await;
+    client.call(3, "Wait", r#"["x"]"#).await;
+    client.call(4, "Add", "[1,2]").await;
+    // A slot is given back once, and not again when the call ends: `Add` waits for `Wait`.
+    for (call, id) in [(1, first), (2, second)] {
+        client.complete(&id, r#""result":"so""#).await;
+        assert_eq!(
+            client.next().await,
+            format!(r#"{{"type":3,"invocationId":"{call}","result":"so"}}"#)
+        );
+    }
+    let early = timeout(Duration::from_secs(1), client.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    server.permits.add_permits(1);
+    for (call, result) in [(3, r#""x""#), (4, "3")] {
+        assert_eq!(
+            client.next().await,
+            format!(r#"{{"type":3,"invocationId":"{call}","result":{result}}}"#)
+        );
+    }
 }

@@ -1,0 +1,333 @@
+//! From a method in the table and raw arguments to a running call, its types forgotten.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::timeout;
+
+use crate::authorization::{AnyPolicy, MethodCall};
+use crate::binding::{BindError, FromArguments, Parameters};
+use crate::call::{Call, SHUTTING_DOWN, Stop};
+use crate::context::CallerContext;
+use crate::error::HubResult;
+use crate::filters::{Answer, Answered, Filters, HubInvocation, Next, arguments_are_gone};
+use crate::frame::Frame;
+use crate::hub::Hub;
+use crate::methods::{IntoCompletion, IntoStream, Method, StreamMethod};
+
+/// How long a stream that nobody wants any more may take to notice.
+const STREAM_FAREWELL: Duration = Duration::from_secs(2);
+
+/// A running call. Gives the answer, if one is wanted; a panic of the method is an answer, too.
+pub(crate) type Running = BoxFuture<'static, Option<Frame>>;
+
+/// What a call needs beside its arguments.
+pub(crate) struct Setting<H> {
+    pub(crate) hub: Arc<H>,
+    pub(crate) filters: Filters,
+    pub(crate) policy: Option<Arc<dyn AnyPolicy<H>>>,
+    pub(crate) context: CallerContext,
+    pub(crate) call: Call,
+    /// The method's name as it was registered.
+    pub(crate) name: &'static str,
+    /// The text for a caller that was wrong about the method, which it learns if it may call it at all.
+    pub(crate) refusal: Option<String>,
+}
+
+/// A method with its types forgotten.
+pub(crate) trait Callable<H>: Send + Sync {
+    /// Whether it answers with a stream.
+    fn is_stream(&self) -> bool;
+
+    /// How many streams it wants from the client.
+    fn streams(&self) -> usize;
+
+    /// Gives the arguments their types; what comes back runs only when polled.
+    fn bind(
+        &self,
+        parameters: &mut Parameters<'_>,
+        setting: Setting<H>,
+    ) -> Result<Running, BindError>;
+}
+
+/// What is different between methods that answer once and those that stream.
+trait Answering<H, P>: Send + Sync + 'static {
+    fn answer<'a>(
+        &'a self,
+        hub: &'a H,
+        context: &'a CallerContext,
+        call: &'a Call,
+        params: P,
+    ) -> impl Future<Output = HubResult<Answer<'a>>> + Send + 'a;
+}
+
+/// A method that answers once.
+pub(crate) struct Plain<F, P>(Arc<Once<F>>, PhantomData<fn() -> P>);
+
+struct Once<F>(F);
+
+impl<F, P> Plain<F, P> {
+    pub(crate) fn new(method: F) -> Self {
+        Self(Arc::new(Once(method)), PhantomData)
+    }
+}
+
+impl<H, F, P> Answering<H, P> for Once<F>
+where
+    H: Hub,
+    F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
+    P: Send + 'static,
+{
+    async fn answer<'a>(
+        &'a self,
+        hub: &'a H,
+        context: &'a CallerContext,
+        call: &'a Call,
+        params: P,
+    ) -> HubResult<Answer<'a>> {
+        let value = self.0.call(hub, context, params).await.into_result()?;
+        call.succeeded(&value).map(Answer::value)
+    }
+}
+
+impl<H, F, P> Callable<H> for Plain<F, P>
+where
+    H: Hub,
+    F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
+    P: FromArguments + Send + Sync + 'static,
+{
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    fn streams(&self) -> usize {
+        P::STREAMS
+    }
+
+    fn bind(
+        &self,
+        parameters: &mut Parameters<'_>,
+        setting: Setting<H>,
+    ) -> Result<Running, BindError> {
+        let params = P::from_arguments(parameters)?;
+        Ok(run(Arc::clone(&self.0), params, setting).boxed())
+    }
+}
+
+/// A method that answers with a stream.
+pub(crate) struct Streaming<F, P, K>(Arc<Items<F, K>>, PhantomData<fn() -> P>);
+
+struct Items<F, K>(F, PhantomData<fn() -> K>);
+
+impl<F, P, K> Streaming<F, P, K> {
+    pub(crate) fn new(method: F) -> Self {
+        Self(Arc::new(Items(method, PhantomData)), PhantomData)
+    }
+}
+
+impl<H, F, P, K> Answering<H, P> for Items<F, K>
+where
+    H: Hub,
+    F: for<'a> StreamMethod<'a, H, P, Output: IntoStream<K, Stream: Send, Wait: Send>>,
+    P: Send + 'static,
+    K: 'static,
+{
+    async fn answer<'a>(
+        &'a self,
+        hub: &'a H,
+        context: &'a CallerContext,
+        call: &'a Call,
+        params: P,
+    ) -> HubResult<Answer<'a>> {
+        let stream = self.0.call(hub, context, params).into_stream().await?;
+        Ok(Answer(match stream {
+            Some(stream) => {
+                let items = stream.map(|item| item.and_then(|item| call.item(&item)));
+                Answered::Stream(items.boxed())
+            }
+            None => Answered::NoStream,
+        }))
+    }
+}
+
+impl<H, F, P, K> Callable<H> for Streaming<F, P, K>
+where
+    H: Hub,
+    F: for<'a> StreamMethod<'a, H, P, Output: IntoStream<K, Stream: Send, Wait: Send>>,
+    P: FromArguments + Send + Sync + 'static,
+    K: 'static,
+{
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn streams(&self) -> usize {
+        P::STREAMS
+    }
+
+    fn bind(
+        &self,
+        parameters: &mut Parameters<'_>,
+        setting: Setting<H>,
+    ) -> Result<Running, BindError> {
+        let params = P::from_arguments(parameters)?;
+        Ok(run(Arc::clone(&self.0), params, setting).boxed())
+    }
+}
+
+/// Runs a call to its end, whatever it does.
+async fn run<H: Hub, P: Send + Sync + 'static, M: Answering<H, P>>(
+    method: Arc<M>,
+    params: P,
+    setting: Setting<H>,
+) -> Option<Frame> {
+    let call = &setting.call;
+    let streaming = AtomicBool::new(false);
+    // Encoding the answer is the user's code as well: somebody's `Serialize` may panic.
+    let answered = AssertUnwindSafe(async {
+        let mut arguments = Some(params);
+        if let Some(refused) = refuse(&setting, &arguments).await {
+            return call.error(&refused);
+        }
+        let Setting { hub, context, .. } = &setting;
+        let run_method = |invocation| method_of(&*method, &setting, invocation);
+        let answer = if setting.filters.is_empty() {
+            match arguments.take() {
+                Some(params) => method.answer(hub, context, call, params).await,
+                None => Err(arguments_are_gone()),
+            }
+        } else {
+            let invocation = HubInvocation {
+                context,
+                method: setting.name,
+                call,
+                arguments: &mut arguments,
+            };
+            let outermost = Next {
+                filters: &setting.filters,
+                method: &run_method,
+            };
+            outermost.run(invocation).await
+        };
+        match answer {
+            Ok(Answer(Answered::Value(completion))) => completion,
+            Ok(Answer(Answered::Stream(items))) => {
+                streaming.store(true, Ordering::Relaxed);
+                send_items(items, call, context).await
+            }
+            Ok(Answer(Answered::NoStream)) => call.error(&format!(
+                "The value returned by the streaming method '{}' is not a ChannelReader<> or IAsyncEnumerable<>.",
+                call.target
+            )),
+            Err(error) => call.failed(&error),
+        }
+    })
+    .catch_unwind()
+    .await;
+    answered.unwrap_or_else(|_| {
+        // The panic hook has printed the message and where it came from.
+        tracing::error!(method = setting.name, "a hub method panicked");
+        if streaming.load(Ordering::Relaxed) {
+            call.error("An error occurred on the server while streaming results.")
+        } else {
+            call.failed_to_run("")
+        }
+    })
+}
+
+/// What the caller is told instead of an answer, if it may not call the method, or not like this.
+async fn refuse<H: Hub>(
+    setting: &Setting<H>,
+    arguments: &(dyn Any + Send + Sync),
+) -> Option<String> {
+    if let Some(policy) = &setting.policy {
+        let call = MethodCall {
+            method: setting.name,
+            arguments,
+        };
+        if !policy.decide(&setting.hub, &setting.context, call).await {
+            tracing::info!(
+                method = setting.name,
+                "a client is not authorized to call a method"
+            );
+            let target = &setting.call.target;
+            return Some(format!(
+                "Failed to invoke '{target}' because user is unauthorized"
+            ));
+        }
+    }
+    setting.refusal.clone()
+}
+
+/// The end of the way through the filters.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "whoever passes a call on has it no longer"
+)]
+fn method_of<'a, H: Hub, P: 'static, M: Answering<H, P>>(
+    method: &'a M,
+    setting: &'a Setting<H>,
+    invocation: HubInvocation<'a>,
+) -> BoxFuture<'a, HubResult<Answer<'a>>> {
+    let arguments = invocation.arguments.downcast_mut::<Option<P>>();
+    match arguments.and_then(Option::take) {
+        Some(params) => method
+            .answer(&setting.hub, &setting.context, &setting.call, params)
+            .boxed(),
+        None => ready(Err(arguments_are_gone())).boxed(),
+    }
+}
+
+/// Sends the items of a stream as fast as the client takes them, and gives the completion.
+async fn send_items(
+    mut items: BoxStream<'_, HubResult<Frame>>,
+    call: &Call,
+    context: &CallerContext,
+) -> Option<Frame> {
+    loop {
+        let item = tokio::select! {
+            biased;
+            why = context.state().until_stopped() => return farewell(items, why, call, context).await,
+            item = items.next() => item,
+        };
+        match item {
+            None => return call.stream_ended(),
+            Some(Ok(item)) => context.connection().send(item),
+            Some(Err(error)) => return call.stream_failed(&error),
+        }
+        tokio::select! {
+            biased;
+            why = context.state().until_stopped() => return farewell(items, why, call, context).await,
+            () = context.room() => {}
+        }
+        // A stream that always has more would otherwise keep its connection's task to itself.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Ends a stream early. One that listens to [`CallerContext::cancelled`] may still tidy up.
+async fn farewell(
+    mut items: BoxStream<'_, HubResult<Frame>>,
+    why: Stop,
+    call: &Call,
+    context: &CallerContext,
+) -> Option<Frame> {
+    match why {
+        Stop::Shutdown => return call.failed_to_run(SHUTTING_DOWN),
+        // At once: what comes now is not for the client any more.
+        Stop::Canceled => call
+            .stream_ended()
+            .into_iter()
+            .for_each(|end| context.connection().send(end)),
+        Stop::Disconnected => {}
+    }
+    let _ = timeout(STREAM_FAREWELL, items.next()).await;
+    None
+}
