@@ -64,6 +64,7 @@ mod negotiate;
 mod options;
 mod origins;
 mod outbox;
+mod paths;
 mod pipe;
 mod random;
 mod requests;
@@ -93,3 +94,4 @@ pub use methods::{
 };
 pub use options::{HubOptions, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
+pub use paths::fold_hub_path;

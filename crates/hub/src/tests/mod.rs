@@ -4,3 +4,5 @@ mod client;
 mod connections;
 mod invocations;
 mod servers;
+mod streams;
+mod surroundings;
