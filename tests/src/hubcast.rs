@@ -180,7 +180,7 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| match env::var_os("HUBCAST_BIN") {
         Some(given) => fs::canonicalize(&given)
             .unwrap_or_else(|error| panic!("HUBCAST_BIN={}: {error}", given.display())),
-        None => build(),
+        None => build(&["--bin", "hubcast"]).join("hubcast"),
     })
 }
 
@@ -191,7 +191,8 @@ pub fn workspace() -> &'static Path {
         .expect("this crate is inside the workspace")
 }
 
-fn build() -> PathBuf {
+/// Builds a program of this workspace as this test program was built, and gives the folder of that profile.
+pub(crate) fn build(what: &[&str]) -> PathBuf {
     // This program is `<target>/<profile>/deps/<name>`; the server has to come from the same target folder and profile.
     let me = env::current_exe().expect("a test program knows its path");
     let profile = me
@@ -205,14 +206,9 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     // The whole workspace, so that dependencies are taken with the features they were just built with for the tests.
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "hubcast",
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--workspace"])
+        .args(what)
+        .arg("--target-dir")
         .arg(target);
     if profile.ends_with("release") {
         cargo.arg("--release");
@@ -223,8 +219,8 @@ fn build() -> PathBuf {
         .expect("cargo can be started");
     assert!(
         built.status.success(),
-        "hubcast does not build:\n{}",
+        "{what:?} does not build:\n{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    profile.join("hubcast")
+    profile.to_owned()
 }

@@ -14,6 +14,7 @@
 
 pub mod bystander;
 pub mod client;
+pub mod conformance;
 pub mod envelope;
 pub mod http;
 pub mod hubcast;
@@ -26,6 +27,7 @@ pub mod wait;
 
 pub use bystander::Bystander;
 pub use client::{Client, End};
+pub use conformance::Conformance;
 pub use hubcast::Hubcast;
 pub use nginx::Nginx;
 pub use redis_server::RedisServer;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use end_to_end::Hubcast;
 use end_to_end::hubcast::{binary, workspace};
 use end_to_end::process::Process;
+use end_to_end::{Conformance, Hubcast};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How long one of the suites may take, its downloads included.
@@ -19,13 +19,16 @@ async fn the_stock_client_under_node_finds_nothing_wrong() {
     let suite = workspace().join("tests/node");
     install(&suite).await;
     let mut server = Hubcast::start(&[]).await;
+    let mut conformance = Conformance::start().await;
     let mut command = node_tests(&suite);
     command
         .env("HUB_URL", format!("{}/chatHub", server.url()))
+        .env("TEST_HUB_URL", conformance.url())
         .env("HUBCAST_BIN", binary())
         .env_remove("PEER");
     succeeds("the tests in tests/node", command).await;
     server.assert_calm(&[]);
+    conformance.assert_calm();
 }
 
 #[tokio::test]

@@ -12,14 +12,18 @@ use std::future::pending;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::ServiceExt;
+use axum::serve::ListenerExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use hubcast::{
     AllowedOrigins, CallerContext, ClientStream, CloseReason, Hub, HubEndpoint, HubError,
-    HubOptions, HubResult, Methods, Transports,
+    HubOptions, HubResult, Methods, Transports, fold_hub_path,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
+use tower::Layer;
+use tower::util::MapRequestLayer;
 
 #[derive(Default)]
 struct TestHub {
@@ -549,9 +553,23 @@ async fn main() -> std::io::Result<()> {
         .nest("/testHubReconnect", endpoint(reconnect));
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     let address = listener.local_addr()?;
+    // Messages are small and must leave at once.
+    let listener = listener.tap_io(|socket| {
+        let _ = socket.set_nodelay(true);
+    });
     #[expect(clippy::print_stdout, reason = "whoever starts this reads the address")]
     {
         println!("conformance listening on http://{address}");
     }
-    axum::serve(listener, app).await
+    let fold = MapRequestLayer::new(|request| {
+        let hubs = [
+            "/testHub",
+            "/testHubDetailed",
+            "/testHubNoWebSockets",
+            "/testHubReconnect",
+        ];
+        hubs.iter()
+            .fold(request, |request, hub| fold_hub_path(hub, request))
+    });
+    axum::serve(listener, fold.layer(app).into_make_service()).await
 }

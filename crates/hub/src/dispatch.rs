@@ -153,6 +153,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
 
     fn take_call(&mut self, record: &Bytes, invocation: &Invocation<'_>, kind: Kind) {
         let must_wait = !self.waiting.is_empty()
+            || self.is_crowded()
             || (kind == Kind::Plain && !self.has_slot() && self.wants_slot(invocation));
         if must_wait {
             self.waiting.postpone_call(record, invocation);

@@ -185,7 +185,8 @@ impl<H: Hub> Served<H> {
                 Err(reason) => return self.leave(dispatcher, connection, reason).await,
             };
             connection.set_reading_paused(!reading);
-            let crowded = dispatcher.is_crowded();
+            // Calls wait while their client does not read the answers it has.
+            let crowded = dispatcher.has_waiting() && dispatcher.is_crowded();
             let reason = tokio::select! {
                 biased;
                 reason = connection.ended() => reason,
@@ -241,7 +242,7 @@ impl<H: Hub> Served<H> {
 
 /// Hands whole records to the dispatcher; false if the client shall not be read for now.
 ///
-/// That is when its calls wait for each other, or its answers for it: a client that does not read is not read from.
+/// That is when too many of its calls wait, for each other or for answers that it does not read, or when a stream of its is full.
 async fn take_records<H: Hub>(
     dispatcher: &mut Dispatcher<'_, H>,
     connection: &Connection,
@@ -249,8 +250,7 @@ async fn take_records<H: Hub>(
     options: &HubOptions,
 ) -> Result<bool, CloseReason> {
     loop {
-        if !dispatcher.has_room() || connection.outbox.bytes() > options.application_max_buffer_size
-        {
+        if !dispatcher.has_room() {
             return Ok(false);
         }
         let Some(record) = next(records, options)? else {

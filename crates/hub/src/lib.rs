@@ -66,6 +66,7 @@ mod negotiate;
 mod options;
 mod origins;
 mod outbox;
+mod paths;
 mod pipe;
 mod random;
 mod requests;
@@ -98,4 +99,5 @@ pub use methods::{
 };
 pub use options::{HubOptions, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
+pub use paths::fold_hub_path;
 pub use users::{UserId, UserIdProvider};

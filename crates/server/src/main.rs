@@ -14,14 +14,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hubcast::{AllowedOrigins, HubEndpoint, HubOptions};
+use hubcast::{AllowedOrigins, HubEndpoint, HubOptions, fold_hub_path};
 use hubcast_backplane::RedisBackplane;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{Probes, app, fold_hub_path};
+use crate::app::{CHAT_HUB, Probes, app};
 use crate::chat::ChatHub;
 use crate::cli::{Cli, Command, LogFormat, Serve};
 use crate::pages::Source;
@@ -120,7 +120,13 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
         draining.store(true, Ordering::SeqCst);
         tracing::info!("stopping: clients are told to reconnect");
     };
-    let requests = listen::serve(listener, app, fold_hub_path, stop).await;
+    let requests = listen::serve(
+        listener,
+        app,
+        |request| fold_hub_path(CHAT_HUB, request),
+        stop,
+    )
+    .await;
     let left = chat.shut_down(HUB_GRACE).await;
     if left > 0 {
         tracing::warn!(left, "some clients did not take their leave in time");

@@ -17,6 +17,7 @@ use crate::connection::Connection;
 use crate::context::{CallerContext, HubContext};
 use crate::endpoint::beat;
 use crate::error::{HubError, HubResult};
+use crate::filters::Filters;
 use crate::handler::Served;
 use crate::hub::Hub;
 use crate::lifetime::Lifetime;
@@ -252,45 +253,60 @@ impl Server {
 
     /// A client that has not said anything yet.
     pub(super) fn connect(&self, id: &str) -> Client {
-        self.connect_as(id, None)
-    }
-
-    /// A client of a user.
-    fn connect_as(&self, id: &str, user: Option<&str>) -> Client {
-        let options = &self.served.lifetime.options;
-        let connection = Connection::new(id.into(), options);
-        let request = ConnectingRequest::default();
-        let connection = Arc::new(connection.begun_with(request, user.map(str::to_owned)));
-        let input = Arc::new(Pipe::new(options.application_max_buffer_size));
-        let handled = tokio::spawn({
-            let served = Arc::clone(&self.served);
-            let (connection, input) = (Arc::clone(&connection), Arc::clone(&input));
-            async move { served.handle(connection, &input).await }
-        });
-        Client {
-            connection,
-            input,
-            handled,
-            bytes: Vec::new(),
-            finished: false,
-        }
+        connect(&self.served, id)
     }
 
     /// A client that has shaken hands.
     pub(super) async fn client(&self, id: &str) -> Client {
-        shaken(self.connect(id)).await
+        let mut client = self.connect(id);
+        client.shake_hands().await;
+        client
     }
 
     /// A client of a user that has shaken hands.
     pub(super) async fn client_of(&self, user: &str, id: &str) -> Client {
-        shaken(self.connect_as(id, Some(user))).await
+        let mut client = connect_as(&self.served, id, Some(user));
+        client.shake_hands().await;
+        client
     }
 }
 
-async fn shaken(mut client: Client) -> Client {
-    client.send(r#"{"protocol":"json","version":1}"#).await;
-    assert_eq!(client.next().await, "{}");
-    client
+/// Serves a hub alone.
+pub(super) fn serve<H: Hub>(hub: H, options: HubOptions, filters: Filters) -> Arc<Served<H>> {
+    let lifetime = Lifetime::start(options, "TestHub", None);
+    tokio::spawn(beat(Arc::downgrade(&lifetime), Arc::default()));
+    Arc::new(Served {
+        hub: Arc::new(hub),
+        methods: H::methods(),
+        filters,
+        lifetime,
+    })
+}
+
+/// A client of any hub that has not said anything yet.
+pub(super) fn connect<H: Hub>(served: &Arc<Served<H>>, id: &str) -> Client {
+    connect_as(served, id, None)
+}
+
+/// A client of a user that has not said anything yet.
+fn connect_as<H: Hub>(served: &Arc<Served<H>>, id: &str, user: Option<&str>) -> Client {
+    let options = &served.lifetime.options;
+    let connection = Connection::new(id.into(), options);
+    let request = ConnectingRequest::default();
+    let connection = Arc::new(connection.begun_with(request, user.map(str::to_owned)));
+    let input = Arc::new(Pipe::new(options.application_max_buffer_size));
+    let handled = tokio::spawn({
+        let served = Arc::clone(served);
+        let (connection, input) = (Arc::clone(&connection), Arc::clone(&input));
+        async move { served.handle(connection, &input).await }
+    });
+    Client {
+        connection,
+        input,
+        handled,
+        bytes: Vec::new(),
+        finished: false,
+    }
 }
 
 /// A deadline that nothing but a dead-lock reaches; the paused clock jumps over it.
@@ -309,6 +325,30 @@ pub(super) struct Client {
 }
 
 impl Client {
+    pub(super) async fn shake_hands(&mut self) {
+        self.send(r#"{"protocol":"json","version":1}"#).await;
+        assert_eq!(self.next().await, "{}");
+    }
+
+    /// Calls a method that streams; `arguments` is a JSON array.
+    pub(super) async fn stream(&self, id: &str, target: &str, arguments: &str) {
+        self.send(&format!(
+            r#"{{"type":4,"invocationId":"{id}","target":"{target}","arguments":{arguments}}}"#
+        ))
+        .await;
+    }
+
+    /// Nothing comes, although everybody has done all there is to do: the paused clock moves on only then.
+    pub(super) async fn expect_nothing(&mut self) {
+        let next = timeout(Duration::from_millis(100), self.next()).await;
+        assert!(next.is_err(), "{next:?}");
+    }
+
+    /// The next record must be this one.
+    pub(super) async fn expect(&mut self, record: &str) {
+        assert_eq!(self.next().await, record);
+    }
+
     /// Sends one record.
     pub(super) async fn send(&self, record: &str) {
         let mut bytes = BytesMut::from(format!("{record}\x1e").as_str());
@@ -361,14 +401,27 @@ impl Client {
         self.next().await
     }
 
+    /// Where the payload of the first frame is, once all of it is there.
+    fn whole_frame(&self) -> Option<std::ops::Range<usize>> {
+        let (header, length) = match self.bytes.as_slice() {
+            [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+            [_, 127, rest @ ..] => {
+                let length = rest.first_chunk::<8>()?;
+                (10, usize::try_from(u64::from_be_bytes(*length)).unwrap())
+            }
+            [_, length, ..] if *length < 126 => (2, usize::from(*length)),
+            _ => return None,
+        };
+        (self.bytes.len() >= header + length).then_some(header..header + length)
+    }
+
     /// The next record; `(the end)` when there is none any more.
     pub(super) async fn next(&mut self) -> String {
         loop {
-            if let Some(at) = self.bytes.iter().position(|byte| *byte == 0x1e) {
-                let record: Vec<u8> = self.bytes.drain(..=at).collect();
-                // A header of two bytes, or of four.
-                let header = if record[1] == 126 { 4 } else { 2 };
-                return String::from_utf8(record[header..record.len() - 1].to_vec()).unwrap();
+            if let Some(whole) = self.whole_frame() {
+                let record: Vec<u8> = self.bytes.drain(..whole.end).skip(whole.start).collect();
+                let record = String::from_utf8(record).unwrap();
+                return record.strip_suffix('\x1e').unwrap().to_owned();
             }
             if self.finished {
                 assert_eq!(self.bytes, b"");

@@ -6,4 +6,6 @@ mod client_results;
 mod connections;
 mod invocations;
 mod servers;
+mod streams;
+mod surroundings;
 mod users;
