@@ -16,8 +16,8 @@ use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use hubcast::{
-    AllowedOrigins, CallerContext, ClientStream, CloseReason, Hub, HubEndpoint, HubError,
-    HubOptions, HubResult, Methods, Transports, fold_hub_path,
+    AllowedOrigins, CallerContext, ClientStream, CloseReason, ConnectingRequest, Hub, HubEndpoint,
+    HubError, HubOptions, HubResult, Methods, Transports, fold_hub_path,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -166,6 +166,11 @@ impl TestHub {
             .method("JoinGroup", Self::join_group)
             .method("LeaveGroup", Self::leave_group)
             .method("FloodCaller", Self::flood_caller)
+            .method("SendToUser", Self::send_to_user)
+            .method("SendToUsers", Self::send_to_users)
+            .method("InvokeClient", Self::invoke_client)
+            .method("InvokeCaller", Self::invoke_caller)
+            .method("InvokeClientTimeout", Self::invoke_client_timeout)
     }
 
     async fn call_back_then_return(&self, ctx: &CallerContext, text: String) -> HubResult<String> {
@@ -278,6 +283,55 @@ impl TestHub {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// Methods that reach users, and that ask clients.
+impl TestHub {
+    async fn send_to_user(&self, ctx: &CallerContext, user: String, text: String) -> HubResult {
+        Ok(ctx.clients().user(&user).send("Message", (text,)).await?)
+    }
+
+    async fn send_to_users(
+        &self,
+        ctx: &CallerContext,
+        users: Vec<String>,
+        text: String,
+    ) -> HubResult {
+        let users = users.iter().map(String::as_str);
+        Ok(ctx.clients().users(users).send("Message", (text,)).await?)
+    }
+
+    async fn invoke_client(
+        &self,
+        ctx: &CallerContext,
+        id: String,
+        method: String,
+        value: Box<RawValue>,
+    ) -> HubResult<Box<RawValue>> {
+        Ok(ctx.clients().client(&id).invoke(&method, (value,)).await?)
+    }
+
+    async fn invoke_caller(
+        &self,
+        ctx: &CallerContext,
+        method: String,
+        value: Box<RawValue>,
+    ) -> HubResult<Box<RawValue>> {
+        Ok(ctx.clients().caller().invoke(&method, (value,)).await?)
+    }
+
+    async fn invoke_client_timeout(
+        &self,
+        ctx: &CallerContext,
+        id: String,
+        method: String,
+        value: Box<RawValue>,
+        ms: u64,
+    ) -> HubResult<Box<RawValue>> {
+        let client = ctx.clients().client(&id);
+        let client = client.timeout(Duration::from_millis(ms));
+        Ok(client.invoke(&method, (value,)).await?)
     }
 }
 
@@ -490,17 +544,65 @@ async fn concat(mut items: ClientStream<String>) -> HubResult<String> {
     Ok(joined)
 }
 
+/// What clients have stored with their connections.
+type ItemsByName = BTreeMap<String, Box<RawValue>>;
+
 /// Methods about connections.
 #[expect(clippy::unused_async, reason = "every hub method is async")]
 impl TestHub {
     fn connections(methods: Methods<Self>) -> Methods<Self> {
         methods
             .method("GetCallerConnectionId", Self::get_caller_connection_id)
+            .method("GetActiveTransportName", Self::get_active_transport_name)
+            .method("GetQuery", Self::get_query)
+            .method("GetHeader", Self::get_header)
+            .method("GetUserIdentifier", Self::get_user_identifier)
+            .method("GetConnectionCount", Self::get_connection_count)
+            .method("SetItem", Self::set_item)
+            .method("GetItem", Self::get_item)
+            .method("Abort", Self::abort)
             .method("WatchDisconnects", Self::watch_disconnects)
     }
 
     async fn get_caller_connection_id(&self, ctx: &CallerContext) -> HubResult<String> {
         Ok(ctx.connection_id().to_owned())
+    }
+
+    async fn get_active_transport_name(&self, ctx: &CallerContext) -> HubResult<&'static str> {
+        Ok(ctx.transport())
+    }
+
+    async fn get_query(&self, ctx: &CallerContext, name: String) -> HubResult<Option<String>> {
+        Ok(ctx.query(&name))
+    }
+
+    async fn get_header(&self, ctx: &CallerContext, name: String) -> HubResult<Option<String>> {
+        Ok(ctx.header(&name).map(str::to_owned))
+    }
+
+    async fn get_user_identifier(&self, ctx: &CallerContext) -> HubResult<Option<String>> {
+        Ok(ctx.user_identifier().map(str::to_owned))
+    }
+
+    async fn get_connection_count(&self, ctx: &CallerContext) -> HubResult<usize> {
+        Ok(ctx.hub().connection_count())
+    }
+
+    async fn set_item(&self, ctx: &CallerContext, key: String, value: Box<RawValue>) -> HubResult {
+        ctx.items()
+            .update(|items: &mut ItemsByName| items.insert(key, value));
+        Ok(())
+    }
+
+    async fn get_item(&self, ctx: &CallerContext, key: String) -> HubResult<Option<Box<RawValue>>> {
+        Ok(ctx
+            .items()
+            .update(|items: &mut ItemsByName| items.get(&key).cloned()))
+    }
+
+    async fn abort(&self, ctx: &CallerContext) -> HubResult {
+        ctx.abort();
+        Ok(())
     }
 
     async fn watch_disconnects(&self, ctx: &CallerContext) -> HubResult {
@@ -544,6 +646,7 @@ async fn main() -> std::io::Result<()> {
     let endpoint = |options| {
         HubEndpoint::new(TestHub::default())
             .options(options)
+            .user_id_provider(|request: &ConnectingRequest| request.query("user"))
             .routes()
     };
     let app = axum::Router::new()
