@@ -92,6 +92,6 @@ pub use lifetime::ACK_TIMEOUT;
 pub use methods::{
     Eventual, Immediate, IntoCompletion, IntoStream, Method, Methods, Optional, StreamMethod,
 };
-pub use options::{HubOptions, Transports};
+pub use options::{HubOptions, SubProtocolSelector, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
 pub use paths::fold_hub_path;

@@ -285,7 +285,7 @@ impl<H: Hub> Mounted<H> {
         if !Transport::WebSockets.is_offered(&self.served.lifetime.options) {
             return not_offered(Transport::WebSockets);
         }
-        let (response, socket) = upgrade.accept();
+        let (response, socket) = upgrade.accept(self.served.lifetime.options.sub_protocol_selector);
         let counted = Counted::new(&self.sockets);
         let listed = Listed::new(Arc::clone(&self.sessions), Arc::clone(&id));
         tokio::spawn(async move {
