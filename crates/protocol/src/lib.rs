@@ -18,12 +18,14 @@ pub mod json;
 mod json_fields;
 mod message;
 pub mod messagepack;
+mod timestamp;
 mod value;
 
 pub use encoding::Encoding;
 pub use message::{
     CancelInvocation, Close, Completion, CompletionPayload, HubMessage, Invocation, StreamItem,
 };
+pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use value::{Arguments, DecodeError, Value};
 
 /// The most levels of objects and arrays that a message may nest, the envelope included.
