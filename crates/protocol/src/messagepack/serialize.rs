@@ -9,6 +9,7 @@ use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::compound::{Compound, Struct};
+use crate::byte_array;
 use crate::timestamp::{self, Timestamp};
 
 /// The name by which `serde_json` knows its `RawValue`, of the struct and of its only field.
@@ -161,6 +162,10 @@ impl<'a> Serializer for Encoder<'a> {
             let timestamp = serde_json::to_value(value).and_then(Timestamp::deserialize);
             timestamp.map_err(Error::custom)?.write_extension(self.0);
             return Ok(());
+        }
+        if name == byte_array::NAME {
+            // Which is not told to be for people.
+            return value.serialize(&mut rmp_serde::Serializer::new(self.0));
         }
         value.serialize(self)
     }
