@@ -91,13 +91,13 @@ pub use endpoint::HubEndpoint;
 pub use error::{GroupError, HubError, HubResult, InvokeError, SendError};
 pub use filters::{Answer, HubFilter, HubInvocation, Next};
 pub use hub::Hub;
-pub use hubcast_protocol::Encoding;
+pub use hubcast_protocol::{ByteArray, Encoding, InvalidTimestamp, Timestamp};
 pub use items::Items;
 pub use lifetime::ACK_TIMEOUT;
 pub use methods::{
     Eventual, Immediate, IntoCompletion, IntoStream, Method, Methods, Optional, StreamMethod,
 };
-pub use options::{HubOptions, Transports};
+pub use options::{HubOptions, SubProtocolSelector, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
 pub use paths::fold_hub_path;
 pub use users::{UserId, UserIdProvider};

@@ -68,6 +68,9 @@ pub struct HubOptions {
     pub transport_send_timeout: Duration,
     /// How long the server waits for the peer's half of the WebSocket close handshake. Default: 5 s.
     pub close_timeout: Duration,
+    /// Chooses one of the WebSocket sub-protocols that a client offers (`Sec-WebSocket-Protocol`), to be told to it. Default: none is
+    /// chosen, and stock clients offer none. For clients or proxies that insist on one.
+    pub sub_protocol_selector: Option<SubProtocolSelector>,
     /// How long the answer to a negotiation can be used. Default: 15 s (`DisconnectTimeout`), since clients
     /// connect at once.
     ///
@@ -90,6 +93,9 @@ pub struct HubOptions {
     /// Whose web pages may talk to this hub. Default: pages of this very host.
     pub allowed_origins: AllowedOrigins,
 }
+
+/// Chooses from what a client offers; see [`HubOptions::sub_protocol_selector`].
+pub type SubProtocolSelector = fn(&[&str]) -> Option<&'static str>;
 
 impl HubOptions {
     /// Whether clients may use an encoding.
@@ -135,6 +141,7 @@ impl Default for HubOptions {
             transport_max_buffer_size: 4 * 1024 * 1024,
             transport_send_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            sub_protocol_selector: None,
             negotiation_lifetime: Duration::from_secs(15),
             supported_protocols: Encoding::ALL.to_vec(),
             transports: Transports::default(),

@@ -298,7 +298,7 @@ impl<H: Hub> Mounted<H> {
             return not_offered(Transport::WebSockets);
         }
         let connection = Arc::new(self.begin(Arc::clone(&id), &mut request).await);
-        let (response, socket) = upgrade.accept();
+        let (response, socket) = upgrade.accept(self.served.lifetime.options.sub_protocol_selector);
         let counted = Counted::new(&self.sockets);
         let listed = Listed::new(Arc::clone(&self.sessions), id);
         tokio::spawn(async move {

@@ -11,6 +11,7 @@
 //! There is no I/O here, no clock and no async; nothing panics, whatever the input, and nothing is
 //! allocated from a length that a peer declared.
 
+mod byte_array;
 mod encoding;
 pub mod framing;
 pub mod handshake;
@@ -18,12 +19,15 @@ pub mod json;
 mod json_fields;
 mod message;
 pub mod messagepack;
+mod timestamp;
 mod value;
 
+pub use byte_array::ByteArray;
 pub use encoding::Encoding;
 pub use message::{
     CancelInvocation, Close, Completion, CompletionPayload, HubMessage, Invocation, StreamItem,
 };
+pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use value::{Arguments, DecodeError, Value};
 
 /// The most levels of objects and arrays that a message may nest, the envelope included.

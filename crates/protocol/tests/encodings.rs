@@ -6,7 +6,10 @@
     reason = "a panic is the report of a test"
 )]
 
-use hubcast_protocol::framing::Records;
+use std::borrow::Cow;
+
+use hubcast_protocol::framing::{FramingError, Records};
+use hubcast_protocol::handshake::HandshakeRequest;
 use hubcast_protocol::{CompletionPayload, Encoding, HubMessage, Invocation};
 use proptest::prelude::*;
 
@@ -15,7 +18,7 @@ use proptest::prelude::*;
 enum Message {
     Invocation(Option<String>, String, (String, i64), Vec<String>),
     StreamInvocation(String, String, (String, i64), Vec<String>),
-    StreamItem(String, Vec<i64>),
+    StreamItem(String, Vec<f64>),
     Result(String, Option<bool>),
     Error(String, String),
     Void(String),
@@ -98,6 +101,12 @@ impl Message {
     }
 }
 
+/// Every number that JSON has.
+fn number() -> impl Strategy<Value = f64> {
+    use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO
+}
+
 /// Ids and names: never empty.
 fn name() -> impl Strategy<Value = String> {
     "\\PC{1,40}"
@@ -112,7 +121,7 @@ fn message() -> impl Strategy<Value = Message> {
         (name(), name(), arguments(), streams()).prop_map(|(id, target, args, streams)| {
             Message::StreamInvocation(id, target, args, streams)
         }),
-        (name(), prop::collection::vec(any::<i64>(), 0..50))
+        (name(), prop::collection::vec(number(), 0..50))
             .prop_map(|(id, item)| Message::StreamItem(id, item)),
         (name(), any::<Option<bool>>()).prop_map(|(id, result)| Message::Result(id, result)),
         (name(), name()).prop_map(|(id, error)| Message::Error(id, error)),
@@ -126,6 +135,54 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
+/// What a connection says: its handshake, and then messages in the encoding that was agreed on. Each with the bytes
+/// that it takes.
+fn conversation(encoding: Encoding, messages: &[Message]) -> Vec<Vec<u8>> {
+    let handshake = HandshakeRequest {
+        protocol: Cow::Borrowed(encoding.name()),
+        version: 1,
+    };
+    let mut written = vec![handshake.to_bytes()];
+    written.extend(messages.iter().map(|message| {
+        let mut bytes = Vec::new();
+        message.write(encoding, &mut bytes);
+        bytes
+    }));
+    written
+}
+
+/// Reads a conversation from pieces of the given lengths, over and over.
+fn overhear(
+    bytes: &[u8],
+    pieces: &[usize],
+    limit: usize,
+) -> Result<(Encoding, Vec<Message>), FramingError> {
+    let mut records = Records::new();
+    let mut encoding = None;
+    let mut messages = Vec::new();
+    let mut rest = bytes;
+    for piece in pieces.iter().cycle() {
+        let (piece, behind) = rest.split_at(rest.len().min(*piece));
+        records.push(piece);
+        while let Some(message) = records.next(Some(limit))? {
+            if let Some(encoding) = encoding {
+                messages.push(Message::read(encoding, &message));
+                continue;
+            }
+            let handshake = HandshakeRequest::parse(&message).unwrap();
+            let agreed = Encoding::from_name(&handshake.protocol).unwrap();
+            records.switch_to(agreed);
+            encoding = Some(agreed);
+        }
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    assert!(records.is_empty());
+    Ok((encoding.unwrap(), messages))
+}
+
 proptest! {
     #[test]
     fn messages_survive_being_written_cut_anywhere_and_read(
@@ -133,27 +190,32 @@ proptest! {
         pieces in prop::collection::vec(1usize..60, 1..20),
     ) {
         for encoding in Encoding::ALL {
-            let mut bytes = Vec::new();
-            for message in &messages {
-                message.write(encoding, &mut bytes);
+            let written = conversation(encoding, &messages);
+            let bytes = written.concat();
+            let longest = written.iter().map(Vec::len).max().unwrap();
+            let read = overhear(&bytes, &pieces, longest).unwrap();
+            prop_assert_eq!(read, (encoding, messages.clone()));
+            // One byte less than the longest needs is too little, however it is cut.
+            let limit = longest - 1;
+            let refused = overhear(&bytes, &pieces, limit);
+            prop_assert_eq!(refused, Err(FramingError::TooLarge { limit }));
+        }
+    }
+}
+
+#[test]
+fn the_nearest_number_is_read_for_every_text() {
+    for (text, nearest) in [
+        ("31.245270191439438", 31.245_270_191_439_438_f64),
+        ("7.470384801104354e71", 7.470_384_801_104_354e71),
+    ] {
+        let record = format!(r#"{{"type":2,"invocationId":"1","item":{text}}}"#);
+        match Encoding::Json.parse(record.as_bytes()).unwrap() {
+            HubMessage::StreamItem(item) => {
+                let read: f64 = item.item.decode().unwrap();
+                assert_eq!(read.to_bits(), nearest.to_bits(), "{text}: {read}");
             }
-            let mut records = Records::new();
-            records.switch_to(encoding);
-            let mut read = Vec::new();
-            let mut rest = &*bytes;
-            for piece in pieces.iter().cycle() {
-                let (piece, behind) = rest.split_at(rest.len().min(*piece));
-                records.push(piece);
-                while let Some(message) = records.next(Some(bytes.len().max(1))).unwrap() {
-                    read.push(Message::read(encoding, &message));
-                }
-                rest = behind;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            prop_assert!(records.is_empty());
-            prop_assert_eq!(&read, &messages);
+            other => panic!("{other:?}"),
         }
     }
 }

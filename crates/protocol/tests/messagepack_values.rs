@@ -10,6 +10,7 @@ mod bytes;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 use bytes::bytes;
 use hubcast_protocol::messagepack::{parse, write_stream_item};
@@ -19,6 +20,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Everything of a stream item but the item, its length in front.
 const ITEM: &str = "94 02 80 a131";
@@ -160,6 +162,18 @@ fn bytes_are_bin_and_lists_of_numbers_are_arrays() {
     both(&vec![1u8, 200], "92 01 ccc8");
     both(&(1u8, 200u8), "92 01 ccc8");
     assert_eq!(decode(&bytes("c402 0102")), Ok(vec![1u8, 2]));
+}
+
+#[test]
+fn what_people_can_read_in_json_they_can_read_here() {
+    let id: Uuid = "00010203-0405-0607-0706-050403020100".parse().unwrap();
+    let text = "d924 30303031303230332d303430352d303630372d303730362d303530343033303230313030";
+    both(&id, text);
+    both(&Some(vec![id]), &format!("91 {text}"));
+    both(&BTreeMap::from([(id, 1)]), &format!("81 {text} 01"));
+    let address = IpAddr::from([127, 0, 0, 1]);
+    both(&address, "a9 3132372e302e302e31");
+    both(&(1, address), "92 01 a9 3132372e302e302e31");
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

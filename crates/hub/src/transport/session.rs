@@ -19,6 +19,9 @@ use crate::connection::Connection;
 use crate::options::HubOptions;
 use crate::pipe::Pipe;
 
+/// How many bytes a second the body of a POST must bring beyond the patience that it is given: as Kestrel demands.
+const SLOWEST_BODY: u32 = 240;
+
 /// Everything that is connected to an endpoint, by connection id, from its first request to its last.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<HashMap<Arc<str>, Attached>>);
@@ -170,16 +173,20 @@ impl Session {
     }
 
     /// Takes the body of a POST: the next bytes of the client, wherever its messages begin and end. Waits while the
-    /// hub is busy; a client that is slow itself is given up.
+    /// hub is busy; a client that is slow itself is given up, so that it does not keep its next POSTs waiting for ever.
     pub(crate) async fn post(&self, body: Body, patience: Duration) -> Result<(), PostError> {
         let _turn = self.posting.lock().await;
         let mut pieces = body.into_data_stream();
+        let mut left = patience;
         loop {
-            let piece = match timeout(patience, pieces.next()).await {
+            let asked = Instant::now();
+            let piece = match timeout(left, pieces.next()).await {
                 Ok(Some(Ok(piece))) => piece,
                 Ok(None) => break,
                 Ok(Some(Err(_))) | Err(_) => return Err(PostError::Broken),
             };
+            let earned = Duration::from_secs(piece.len() as u64) / SLOWEST_BODY;
+            left = (left.saturating_sub(asked.elapsed()) + earned).min(patience);
             let mut piece = BytesMut::from(piece);
             poll_fn(|context| self.input.poll_write(context, &mut piece)).await;
         }
@@ -187,5 +194,39 @@ impl Session {
             return Err(PostError::Gone);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    /// A body that brings `size` bytes every `pause`, so many times.
+    fn body(times: usize, size: usize, pause: Duration) -> Body {
+        let pieces = stream::iter(0..times).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(vec![b' '; size])
+        });
+        Body::from_stream(pieces)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_slow_but_not_trickle() {
+        let options = HubOptions::default();
+        let session = Session::new(Connection::new("a".into(), &options), &options);
+        let patience = Duration::from_secs(10);
+        let begun = Instant::now();
+        let slow = body(20, 1_000, Duration::from_secs(4));
+        assert_eq!(session.post(slow, patience).await, Ok(()));
+        assert_eq!(begun.elapsed(), Duration::from_secs(80));
+
+        let begun = Instant::now();
+        let trickle = body(1_000, 1, Duration::from_secs(4));
+        let given_up = session.post(trickle, patience).await;
+        assert_eq!(given_up, Err(PostError::Broken));
+        assert!(begun.elapsed() < Duration::from_secs(12));
     }
 }

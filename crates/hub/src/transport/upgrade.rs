@@ -10,10 +10,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::options::SubProtocolSelector;
+
 /// A request that asks for a WebSocket, in every point that the RFC demands.
 pub(crate) struct UpgradeRequest {
     on_upgrade: OnUpgrade,
     accept_key: HeaderValue,
+    /// What the client offers to speak below SignalR.
+    sub_protocols: Vec<String>,
 }
 
 /// A socket that has been upgraded, and what the client sent right behind its request.
@@ -29,8 +33,8 @@ impl UpgradeRequest {
     pub(crate) fn from_request(request: &mut Request) -> Option<Self> {
         let headers = request.headers();
         if request.method() != Method::GET
-            || !has_token(headers, header::CONNECTION, "upgrade")
-            || !has_token(headers, header::UPGRADE, "websocket")
+            || !has_token(headers, &header::CONNECTION, "upgrade")
+            || !has_token(headers, &header::UPGRADE, "websocket")
             || headers.get(header::SEC_WEBSOCKET_VERSION)? != "13"
         {
             return None;
@@ -40,21 +44,28 @@ impl UpgradeRequest {
             return None;
         }
         let accept_key = HeaderValue::try_from(derive_accept_key(key)).ok()?;
+        let sub_protocols = words(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+        let sub_protocols = sub_protocols.map(str::to_owned).collect();
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
         Some(Self {
             on_upgrade,
             accept_key,
+            sub_protocols,
         })
     }
 
-    /// The answer to the client, and the socket once that has been sent.
+    /// The answer to the client, and the socket once that has been sent. What `select` chooses is told to the client, if it can be
+    /// written in a header.
     pub(crate) fn accept(
         self,
+        select: Option<SubProtocolSelector>,
     ) -> (
         Response,
         impl Future<Output = Result<UpgradedSocket, hyper::Error>> + Send,
     ) {
-        let response = (
+        let offered: Vec<&str> = self.sub_protocols.iter().map(String::as_str).collect();
+        let selected = select.and_then(|select| select(&offered));
+        let mut response = (
             StatusCode::SWITCHING_PROTOCOLS,
             [
                 (header::CONNECTION, HeaderValue::from_static("Upgrade")),
@@ -63,6 +74,11 @@ impl UpgradeRequest {
             ],
         )
             .into_response();
+        if let Some(selected) = selected.and_then(|name| HeaderValue::from_str(name).ok()) {
+            response
+                .headers_mut()
+                .insert(header::SEC_WEBSOCKET_PROTOCOL, selected);
+        }
         let socket = async move { Ok(unwrap(self.on_upgrade.await?)) };
         (response, socket)
     }
@@ -78,11 +94,38 @@ fn unwrap(upgraded: Upgraded) -> UpgradedSocket {
 }
 
 /// Whether a header that is a list of words has this one, in any case.
-fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
+fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
+    words(headers, name).any(|word| word.eq_ignore_ascii_case(token))
+}
+
+/// The words of a header that is a list of them.
+fn words<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter();
+    values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|word| word.trim().eq_ignore_ascii_case(token))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(values: &[&str]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(
+                header::SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        let words = words(&headers, &header::SEC_WEBSOCKET_PROTOCOL);
+        words.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn lists_may_be_in_one_header_or_in_several() {
+        assert_eq!(offered(&["a, b ,c", "d"]), ["a", "b", "c", "d"]);
+        assert_eq!(offered(&[]), Vec::<String>::new());
+    }
 }

@@ -21,7 +21,8 @@ struct Decoder<'de>(&'de [u8]);
 macro_rules! by_rmp_serde {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {$(
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Error> {
-            let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.0);
+            let mut deserializer =
+                rmp_serde::Deserializer::from_read_ref(self.0).with_human_readable();
             // The structure is known to be less deep; but a type may take an extension's data for values.
             deserializer.set_max_depth(MAX_DEPTH + 1);
             deserializer.$method($($argument,)* visitor)
@@ -33,7 +34,7 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
     type Error = Error;
 
     fn is_human_readable(&self) -> bool {
-        false
+        true
     }
 
     /// As `rmp-serde` does, but what is in the option may be a `RawValue`.

@@ -8,8 +8,9 @@
 //!
 //! Arguments, items and results are what `MessagePack-CSharp` makes of the like in ASP.NET Core: a struct is a map
 //! with its fields' names as declared, an enum's variant is its name, `()` and `None` are nil, bytes (`serialize_bytes`,
-//! as of `serde_bytes`) are bin, integers take their smallest form. Types are told that the format is not meant for
-//! people (`is_human_readable`), so some write themselves differently than in JSON.
+//! as of `serde_bytes`) are bin, integers take their smallest form. Types are told that the format is meant for people
+//! (`is_human_readable`), so a `Uuid` is the same text here as in JSON, and so are most libraries' dates and addresses.
+//! A date and time that .NET and JavaScript know for one is a [`Timestamp`](crate::Timestamp).
 //!
 //! `serde_json::Value` is anything that JSON has: bin and extensions, such as the timestamps that a `Date` of
 //! JavaScript becomes, do not fit into it. A `serde_json::value::RawValue` is written as the value that its text says;

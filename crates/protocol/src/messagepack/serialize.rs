@@ -5,10 +5,12 @@
 
 use rmp::encode;
 use rmp_serde::encode::Error;
-use serde::Serialize;
-use serde::ser::Serializer;
+use serde::ser::{Error as _, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::compound::{Compound, Struct};
+use crate::byte_array;
+use crate::timestamp::{self, Timestamp};
 
 /// The name by which `serde_json` knows its `RawValue`, of the struct and of its only field.
 pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
@@ -57,8 +59,9 @@ impl<'a> Serializer for Encoder<'a> {
     type SerializeStruct = Struct<'a>;
     type SerializeStructVariant = Struct<'a>;
 
+    /// Like JSON, because in .NET, too, types such as `Guid` are the same text in both encodings.
     fn is_human_readable(&self) -> bool {
-        false
+        true
     }
 
     fn serialize_bool(self, value: bool) -> Done {
@@ -154,6 +157,15 @@ impl<'a> Serializer for Encoder<'a> {
     ) -> Done {
         if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
             return rmp_serde::Serializer::new(self.0).serialize_newtype_struct(name, value);
+        }
+        if name == timestamp::NAME {
+            let timestamp = serde_json::to_value(value).and_then(Timestamp::deserialize);
+            timestamp.map_err(Error::custom)?.write_extension(self.0);
+            return Ok(());
+        }
+        if name == byte_array::NAME {
+            // Which is not told to be for people.
+            return value.serialize(&mut rmp_serde::Serializer::new(self.0));
         }
         value.serialize(self)
     }

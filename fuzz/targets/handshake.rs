@@ -1,0 +1,4 @@
+//! [`hubcast_fuzz::handshake`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hubcast_fuzz::handshake(input));
