@@ -87,7 +87,7 @@ pub use endpoint::HubEndpoint;
 pub use error::{GroupError, HubError, HubResult, SendError};
 pub use filters::{Answer, HubFilter, HubInvocation, Next};
 pub use hub::Hub;
-pub use hubcast_protocol::{ByteArray, Encoding, InvalidTimestamp, Timestamp};
+pub use hubcast_protocol::{ByEncoding, ByteArray, Encoding, InvalidTimestamp, Timestamp};
 pub use lifetime::ACK_TIMEOUT;
 pub use methods::{
     Eventual, Immediate, IntoCompletion, IntoStream, Method, Methods, Optional, StreamMethod,
