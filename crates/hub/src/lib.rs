@@ -91,7 +91,7 @@ pub use endpoint::HubEndpoint;
 pub use error::{GroupError, HubError, HubResult, InvokeError, SendError};
 pub use filters::{Answer, HubFilter, HubInvocation, Next};
 pub use hub::Hub;
-pub use hubcast_protocol::{ByteArray, Encoding, InvalidTimestamp, Timestamp};
+pub use hubcast_protocol::{ByEncoding, ByteArray, Encoding, InvalidTimestamp, Timestamp};
 pub use items::Items;
 pub use lifetime::ACK_TIMEOUT;
 pub use methods::{

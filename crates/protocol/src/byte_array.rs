@@ -7,15 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use crate::ByEncoding;
+
 /// Bytes, as parameters, results and fields have them: the counterpart of .NET's `byte[]`.
 ///
 /// In JSON they are text in base64 (RFC 4648, section 4, with padding), in MessagePack they are `bin`, which becomes a
 /// `Uint8Array` in JavaScript. A `Vec<u8>` is a list of numbers in both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ByteArray(pub Vec<u8>);
-
-/// By this name the MessagePack encoder knows that what it is given wants to be bytes.
-pub(crate) const NAME: &str = "$hubcast::ByteArray";
 
 impl From<Vec<u8>> for ByteArray {
     fn from(bytes: Vec<u8>) -> Self {
@@ -31,20 +30,27 @@ impl From<ByteArray> for Vec<u8> {
 
 impl Serialize for ByteArray {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(NAME, &Inner(&self.0))
+        let both = ByEncoding {
+            json: Base64(&self.0),
+            messagepack: Bin(&self.0),
+        };
+        both.serialize(serializer)
     }
 }
 
-/// Text where that is asked for, which is everywhere but in our MessagePack.
-struct Inner<'a>(&'a [u8]);
+struct Base64<'a>(&'a [u8]);
 
-impl Serialize for Inner<'_> {
+impl Serialize for Base64<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.serialize_str(&STANDARD.encode(self.0))
-        } else {
-            serializer.serialize_bytes(self.0)
-        }
+        serializer.serialize_str(&STANDARD.encode(self.0))
+    }
+}
+
+struct Bin<'a>(&'a [u8]);
+
+impl Serialize for Bin<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
     }
 }
 

@@ -11,6 +11,7 @@
 //! There is no I/O here, no clock and no async; nothing panics, whatever the input, and nothing is
 //! allocated from a length that a peer declared.
 
+mod by_encoding;
 mod byte_array;
 mod encoding;
 pub mod framing;
@@ -22,6 +23,7 @@ pub mod messagepack;
 mod timestamp;
 mod value;
 
+pub use by_encoding::ByEncoding;
 pub use byte_array::ByteArray;
 pub use encoding::Encoding;
 pub use message::{

@@ -47,7 +47,7 @@ impl<'a> Compound<'a> {
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        value.serialize(Encoder(self.out))
+        value.serialize(Encoder::new(self.out))
     }
 
     fn close(self) -> Result<(), Error> {
@@ -148,11 +148,11 @@ impl Struct<'_> {
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Error> {
         match self {
             Self::Map(map) => map.field(name, value),
-            Self::RawValue(Encoder(out)) => {
+            Self::RawValue(encoder) => {
                 let text = serde_json::to_value(value).map_err(Error::custom)?;
                 let text = text.as_str().unwrap_or_default();
                 let value: serde_json::Value = serde_json::from_str(text).map_err(Error::custom)?;
-                value.serialize(Encoder(out))
+                value.serialize(Encoder::new(encoder.out))
             }
         }
     }

@@ -9,14 +9,18 @@ use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::compound::{Compound, Struct};
-use crate::byte_array;
+use crate::by_encoding;
 use crate::timestamp::{self, Timestamp};
 
 /// The name by which `serde_json` knows its `RawValue`, of the struct and of its only field.
 pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// Appends one value.
-pub(super) struct Encoder<'a>(pub(super) &'a mut Vec<u8>);
+pub(super) struct Encoder<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    /// Whether the value has asked to be told the encodings apart.
+    tells_itself: bool,
+}
 
 type Done = Result<(), Error>;
 
@@ -28,21 +32,28 @@ pub(super) fn length(length: usize) -> Result<u32, Error> {
 }
 
 impl<'a> Encoder<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            out,
+            tells_itself: false,
+        }
+    }
+
     /// A map of one entry, of which the caller writes the value: how a variant with data is written.
     fn variant(self, name: &str) -> Self {
-        infallible(encode::write_map_len(self.0, 1));
-        infallible(encode::write_str(self.0, name));
+        infallible(encode::write_map_len(self.out, 1));
+        infallible(encode::write_str(self.out, name));
         self
     }
 
     fn array(self, length: Option<usize>) -> Result<Compound<'a>, Error> {
-        Compound::open(self.0, length, |out, length| {
+        Compound::open(self.out, length, |out, length| {
             infallible(encode::write_array_len(out, length));
         })
     }
 
     fn map(self, length: Option<usize>) -> Result<Compound<'a>, Error> {
-        Compound::open(self.0, length, |out, length| {
+        Compound::open(self.out, length, |out, length| {
             infallible(encode::write_map_len(out, length));
         })
     }
@@ -59,13 +70,13 @@ impl<'a> Serializer for Encoder<'a> {
     type SerializeStruct = Struct<'a>;
     type SerializeStructVariant = Struct<'a>;
 
-    /// Like JSON, because in .NET, too, types such as `Guid` are the same text in both encodings.
+    /// Like JSON, because in .NET, too, types such as `Guid` are the same text in both encodings; but for what asks.
     fn is_human_readable(&self) -> bool {
-        true
+        !self.tells_itself
     }
 
     fn serialize_bool(self, value: bool) -> Done {
-        infallible(encode::write_bool(self.0, value));
+        infallible(encode::write_bool(self.out, value));
         Ok(())
     }
 
@@ -82,7 +93,7 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     fn serialize_i64(self, value: i64) -> Done {
-        infallible(encode::write_sint(self.0, value));
+        infallible(encode::write_sint(self.out, value));
         Ok(())
     }
 
@@ -99,17 +110,17 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     fn serialize_u64(self, value: u64) -> Done {
-        infallible(encode::write_uint(self.0, value));
+        infallible(encode::write_uint(self.out, value));
         Ok(())
     }
 
     fn serialize_f32(self, value: f32) -> Done {
-        infallible(encode::write_f32(self.0, value));
+        infallible(encode::write_f32(self.out, value));
         Ok(())
     }
 
     fn serialize_f64(self, value: f64) -> Done {
-        infallible(encode::write_f64(self.0, value));
+        infallible(encode::write_f64(self.out, value));
         Ok(())
     }
 
@@ -119,13 +130,13 @@ impl<'a> Serializer for Encoder<'a> {
 
     fn serialize_str(self, value: &str) -> Done {
         length(value.len())?;
-        infallible(encode::write_str(self.0, value));
+        infallible(encode::write_str(self.out, value));
         Ok(())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Done {
         length(value.len())?;
-        infallible(encode::write_bin(self.0, value));
+        infallible(encode::write_bin(self.out, value));
         Ok(())
     }
 
@@ -138,7 +149,7 @@ impl<'a> Serializer for Encoder<'a> {
     }
 
     fn serialize_unit(self) -> Done {
-        infallible(encode::write_nil(self.0));
+        infallible(encode::write_nil(self.out));
         Ok(())
     }
 
@@ -156,18 +167,20 @@ impl<'a> Serializer for Encoder<'a> {
         value: &T,
     ) -> Done {
         if name == rmp_serde::MSGPACK_EXT_STRUCT_NAME {
-            return rmp_serde::Serializer::new(self.0).serialize_newtype_struct(name, value);
+            return rmp_serde::Serializer::new(self.out).serialize_newtype_struct(name, value);
         }
         if name == timestamp::NAME {
             let timestamp = serde_json::to_value(value).and_then(Timestamp::deserialize);
-            timestamp.map_err(Error::custom)?.write_extension(self.0);
+            timestamp.map_err(Error::custom)?.write_extension(self.out);
             return Ok(());
         }
-        if name == byte_array::NAME {
-            // Which is not told to be for people.
-            return value.serialize(&mut rmp_serde::Serializer::new(self.0));
+        if name == by_encoding::NAME {
+            return value.serialize(Self {
+                tells_itself: true,
+                ..self
+            });
         }
-        value.serialize(self)
+        value.serialize(Self::new(self.out))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

@@ -45,7 +45,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
 
 fn value<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
     value
-        .serialize(Encoder(out))
+        .serialize(Encoder::new(out))
         .map_err(|error| EncodeError::new("MessagePack", error))
 }
 

@@ -1,11 +1,11 @@
-//! Bytes: base64 in JSON, `bin` in MessagePack.
+//! Values that differ between the encodings, bytes among them: base64 in JSON, `bin` in MessagePack.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test that meets the unexpected has to fail"
 )]
 
-use hubcast_protocol::{ByteArray, Encoding, HubMessage};
+use hubcast_protocol::{ByEncoding, ByteArray, Encoding, HubMessage};
 
 /// The arguments of an invocation that was written with this one argument.
 fn written(encoding: Encoding, bytes: &ByteArray) -> Vec<u8> {
@@ -72,4 +72,28 @@ fn a_list_of_numbers_is_read_and_what_is_no_bytes_is_not() {
     ] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_value_may_be_another_in_each_encoding_and_so_may_what_is_in_it() {
+    let inner = ByEncoding {
+        json: 1,
+        messagepack: "one",
+    };
+    let both = ByEncoding {
+        json: vec![inner],
+        messagepack: (inner, ByteArray(vec![7])),
+    };
+    let mut json = Vec::new();
+    let written = Encoding::Json.write_stream_item(&mut json, "s", &both);
+    written.unwrap();
+    assert_eq!(
+        json,
+        b"{\"type\":2,\"invocationId\":\"s\",\"item\":[1]}\x1e"
+    );
+    let mut messagepack = Vec::new();
+    let written = Encoding::MessagePack.write_stream_item(&mut messagepack, "s", &both);
+    written.unwrap();
+    // An array of the text "one" and of one byte.
+    assert!(messagepack.ends_with(b"\x92\xA3one\xC4\x01\x07"));
 }
