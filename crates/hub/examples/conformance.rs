@@ -7,23 +7,27 @@
 //! `/testHub` has default options, `/testHubDetailed` sends the texts of all errors, `/testHubNoWebSockets` offers
 //! Server-Sent Events and Long Polling only, `/testHubReconnect` allows stateful reconnect.
 
+#[path = "conformance/objects.rs"]
+mod objects;
+
 use std::collections::{BTreeMap, HashSet};
 use std::future::pending;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use hubcast::{
-    AllowedOrigins, CallerContext, ClientStream, CloseReason, ConnectingRequest, Hub, HubEndpoint,
-    HubError, HubOptions, HubResult, Methods, Transports, fold_hub_path,
+    AllowedOrigins, ByteArray, CallerContext, ClientStream, CloseReason, ConnectingRequest, Hub,
+    HubEndpoint, HubError, HubOptions, HubResult, Methods, Timestamp, Transports, fold_hub_path,
 };
-use serde::{Deserialize, Serialize};
+use objects::{Color, ComplexObject, CustomObject};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 use tower::Layer;
 use tower::util::MapRequestLayer;
+use uuid::Uuid;
 
 #[derive(Default)]
 struct TestHub {
@@ -53,15 +57,6 @@ impl Hub for TestHub {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CustomObject {
-    #[serde(alias = "Name", default)]
-    name: Option<String>,
-    #[serde(alias = "Value", default)]
-    value: i32,
-}
-
 /// Methods that give something back.
 #[expect(clippy::unused_async, reason = "every hub method is async")]
 impl TestHub {
@@ -73,12 +68,19 @@ impl TestHub {
             .method("EchoBool", Self::echo::<bool>)
             .method("EchoNullableInt", Self::echo::<Option<i32>>)
             .method("EchoObject", Self::echo::<Box<RawValue>>)
-            .method("EchoEnum", Self::echo::<i32>)
+            .method("EchoEnum", Self::echo::<Color>)
             .method("EchoList", Self::echo::<Option<Vec<Option<String>>>>)
             .method(
                 "EchoDictionary",
                 Self::echo::<Option<BTreeMap<String, i32>>>,
             )
+            .method("EchoBytes", Self::echo::<Option<ByteArray>>)
+            .method("EchoBinary", Self::echo::<Option<ByteArray>>)
+            .method("GetBytes", Self::get_bytes)
+            .method("EchoDate", Self::echo::<Timestamp>)
+            .method("EchoGuid", Self::echo::<Uuid>)
+            .method("EchoComplexObject", Self::echo::<Option<ComplexObject>>)
+            .method("SendComplexObject", Self::send_complex_object)
             .method("VoidMethod", Self::nothing)
             .method("TaskMethod", Self::nothing)
             .method("ValueTaskMethod", Self::nothing)
@@ -94,6 +96,23 @@ impl TestHub {
 
     async fn echo<T: Send>(&self, _: &CallerContext, value: T) -> HubResult<T> {
         Ok(value)
+    }
+
+    async fn get_bytes(&self, _: &CallerContext, length: usize) -> HubResult<ByteArray> {
+        let bytes = (0..=u8::MAX).cycle().take(bounded(length)?);
+        Ok(ByteArray(bytes.collect()))
+    }
+
+    async fn send_complex_object(&self, _: &CallerContext) -> HubResult<ComplexObject> {
+        Ok(ComplexObject {
+            string: Some("hello world".to_owned()),
+            int_array: Some(vec![1, 2, 3]),
+            byte_array: Some(ByteArray(vec![1, 2, 3])),
+            guid: Uuid::from_u128(0x00010203_0405_0607_0706_050403020100),
+            date_time: Some(Timestamp::try_from(
+                UNIX_EPOCH + Duration::from_hours(262_968),
+            )?),
+        })
     }
 
     async fn nothing(&self, _: &CallerContext) -> HubResult {

@@ -243,6 +243,10 @@ impl<'a> From<SingleClient<'a>> for Recipients<'a> {
 impl<'a> SingleClient<'a> {
     /// Calls a method of the client, which does not answer; see [`Recipients::send`].
     ///
+    /// A call that sends to its own caller is the one sender that waits: while more than
+    /// [`application_max_buffer_size`](crate::HubOptions::application_max_buffer_size) bytes are on their way to the caller, this is not
+    /// done, so a method can send as much as its caller asked for, as fast as that takes it.
+    ///
     /// # Errors
     ///
     /// When an argument cannot be encoded.
@@ -251,7 +255,17 @@ impl<'a> SingleClient<'a> {
         method: &str,
         arguments: A,
     ) -> impl Future<Output = Result<(), SendError>> + Send + use<'a, A> {
-        Recipients::from(self).send(method, arguments)
+        let sent = Recipients::from(self).send(method, arguments);
+        let caller = self
+            .call
+            .filter(|call| call.connection_id() == self.connection_id);
+        async move {
+            sent.await?;
+            if let Some(caller) = caller {
+                caller.room().await;
+            }
+            Ok(())
+        }
     }
 
     /// How long [`invoke`](Self::invoke) waits for the answer at most. Default: for as long as the client is there, as in

@@ -34,6 +34,7 @@ impl Hub for SurroundedHub {
             .method("Wait", Self::wait)
             .method("Patient", Self::patient)
             .stream("Words", Self::words)
+            .method("Flood", Self::flood)
     }
 
     async fn on_connected(&self, ctx: &CallerContext) -> HubResult {
@@ -116,6 +117,17 @@ impl SurroundedHub {
         ctx.cancelled().await;
         self.note("cancelled");
         Ok("whatever")
+    }
+
+    async fn flood(&self, ctx: &CallerContext, count: u32, bytes: usize) -> HubResult<u32> {
+        let text = "x".repeat(bytes);
+        for number in 0..count {
+            ctx.clients()
+                .caller()
+                .send("Flood", (number, &text))
+                .await?;
+        }
+        Ok(count)
     }
 
     fn words(&self, _: &CallerContext) -> impl Stream<Item = HubResult<&'static str>> {
@@ -490,5 +502,34 @@ async fn as_many_calls_of_a_client_run_at_once_as_it_is_allowed() {
         .await;
     client
         .expect(r#"{"type":3,"invocationId":"3","result":null}"#)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_sends_to_its_caller_as_fast_as_that_reads() {
+    let mut scene = plain();
+    let mut client = scene.client("a").await;
+    // More than waits for anybody.
+    client.call(1, "Flood", "[100,100000]").await;
+    let text = "x".repeat(100_000);
+    for number in 0..100 {
+        client
+            .expect(&format!(
+                r#"{{"type":1,"target":"Flood","arguments":[{number},"{text}"]}}"#
+            ))
+            .await;
+    }
+    client
+        .expect(r#"{"type":3,"invocationId":"1","result":100}"#)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_for_a_caller_that_has_stopped_reading() {
+    let mut scene = plain();
+    let client = scene.client("a").await;
+    client.call(1, "Flood", "[100,100000]").await;
+    scene
+        .expect(&[r#"a goes: too_slow, Some("Client has not read its messages in time.")"#])
         .await;
 }
