@@ -36,6 +36,9 @@ pub enum CloseReason {
     Rejected(String),
     /// The client was silent for longer than [`HubOptions::client_timeout_interval`](crate::HubOptions::client_timeout_interval).
     ClientTimeout,
+    /// The client's authentication has ended; it may come back with a new one. See
+    /// [`HubOptions::close_on_authentication_expiration`](crate::HubOptions::close_on_authentication_expiration).
+    AuthenticationExpired,
     /// The client reads more slowly than it is written to.
     TooSlow,
     /// The hub ended the connection with [`CallerContext::abort`](crate::CallerContext::abort); the client shall not
@@ -59,6 +62,7 @@ impl CloseReason {
             Self::WebSocketError(_) => "websocket_error",
             Self::Rejected(_) => "rejected",
             Self::ClientTimeout => "client_timeout",
+            Self::AuthenticationExpired => "authentication_expired",
             Self::TooSlow => "too_slow",
             Self::Aborted => "aborted",
             Self::ServerShutdown => "server_shutdown",
@@ -94,6 +98,7 @@ impl CloseReason {
             self,
             Self::ClientLeft
                 | Self::PollingEnded
+                | Self::AuthenticationExpired
                 | Self::ConnectionLost
                 | Self::Aborted
                 | Self::ServerShutdown
@@ -119,7 +124,10 @@ impl CloseReason {
             | Self::HandshakeCanceled
             | Self::HandshakeRefused(_)
             | Self::WebSocketError(_) => return None,
-            Self::Aborted | Self::ServerShutdown | Self::PollingEnded => return close(None),
+            Self::Aborted
+            | Self::ServerShutdown
+            | Self::PollingEnded
+            | Self::AuthenticationExpired => return close(None),
             Self::Rejected(detail) => {
                 error.push_str(detail);
                 return close(Some(&error));

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
+use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
 use hubcast_protocol::Encoding;
@@ -18,6 +19,7 @@ use crate::items::ItemStore;
 use crate::options::HubOptions;
 use crate::outbox::Outbox;
 use crate::transport::Transport;
+use crate::users::AuthenticationExpiration;
 
 /// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ struct Clock {
     promised: AtomicBool,
     /// Set while the server itself does not read, which must not count as the client's silence.
     paused: AtomicBool,
+    /// When the client's authentication ends; never, if nobody said.
+    expires: AtomicU64,
 }
 
 impl Connection {
@@ -86,15 +90,27 @@ impl Connection {
                 pinged: AtomicU64::new(0),
                 promised: AtomicBool::new(false),
                 paused: AtomicBool::new(false),
+                expires: AtomicU64::new(u64::MAX),
             },
         }
     }
 
     /// Notes the request that it begins with, and the user that this is of.
     pub(crate) fn begun_with(mut self, request: ConnectingRequest, user: Option<String>) -> Self {
+        self.authenticated_until(request.extension());
         self.request = request;
         self.user = user.filter(|user| !user.is_empty()).map(Into::into);
         self
+    }
+
+    /// Notes when the authentication of its newest request ends, if that is known.
+    pub(crate) fn authenticated_until(&self, expiration: Option<&AuthenticationExpiration>) {
+        if let Some(AuthenticationExpiration(time)) = expiration {
+            let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            let expires = self.clock.now().saturating_add(left);
+            self.clock.expires.store(expires, Ordering::Relaxed);
+        }
     }
 
     /// Whether nothing that the client says is heard any more.
@@ -216,10 +232,15 @@ impl Connection {
         }
     }
 
-    /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long.
+    /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long, or is no longer authenticated.
     ///
-    /// Not for long polling, where every poll is a sign of life and what waits may wait for the next one.
+    /// Pings and silence are not for long polling, where every poll is a sign of life and what waits may wait for the next one.
     pub(crate) fn tick(&self, options: &HubOptions, ping: &Broadcast) {
+        if options.close_on_authentication_expiration
+            && self.clock.now() >= self.clock.expires.load(Ordering::Relaxed)
+        {
+            return self.end(CloseReason::AuthenticationExpired);
+        }
         if self.transport() == Some(Transport::LongPolling) {
             return;
         }

@@ -96,9 +96,13 @@ impl<H: Hub> HubEndpoint<H> {
     ///
     /// # Panics
     ///
-    /// If the endpoint has started: [`context`](Self::context) and [`routes`](Self::routes) start it.
+    /// If the endpoint has started: [`context`](Self::context) and [`routes`](Self::routes) start it. If clients may use no encoding at all.
     pub fn options(mut self, options: HubOptions) -> Self {
         self.assert_not_started();
+        assert!(
+            !options.supported_protocols.is_empty(),
+            "There are no supported protocols: name at least one in HubOptions::supported_protocols."
+        );
         self.options = options;
         self
     }

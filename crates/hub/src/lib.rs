@@ -100,4 +100,4 @@ pub use methods::{
 pub use options::{HubOptions, SubProtocolSelector, Transports};
 pub use origins::{AllowedOrigins, InvalidOrigin};
 pub use paths::fold_hub_path;
-pub use users::{UserId, UserIdProvider};
+pub use users::{AuthenticationExpiration, UserId, UserIdProvider};

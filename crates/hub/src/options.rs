@@ -76,7 +76,7 @@ pub struct HubOptions {
     ///
     /// With several servers their clocks must agree to within a small part of it.
     pub negotiation_lifetime: Duration,
-    /// Which encodings clients may use. Default: JSON and MessagePack.
+    /// Which encodings clients may use; at least one. Default: JSON and MessagePack.
     ///
     /// With a backplane every message is sent in all of them, since any server may have clients of any.
     pub supported_protocols: Vec<Encoding>,
@@ -88,6 +88,9 @@ pub struct HubOptions {
     /// How long a connection over several requests may be without the one that brings its messages. Default: 15 s.
     /// Looked at once a second.
     pub disconnect_timeout: Duration,
+    /// Whether a connection ends when its client's authentication does, as an [`AuthenticationExpiration`](crate::AuthenticationExpiration) in its
+    /// request says. Default: no. The client is let come back, with a new token. Looked at once a second.
+    pub close_on_authentication_expiration: bool,
     /// The lowest version of negotiation that is served. Default: 0, so that every client is.
     pub minimum_protocol_version: i32,
     /// Whose web pages may talk to this hub. Default: pages of this very host.
@@ -147,6 +150,7 @@ impl Default for HubOptions {
             transports: Transports::default(),
             poll_timeout: Duration::from_secs(90),
             disconnect_timeout: Duration::from_secs(15),
+            close_on_authentication_expiration: false,
             minimum_protocol_version: 0,
             allowed_origins: AllowedOrigins::default(),
         }

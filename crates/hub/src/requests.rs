@@ -220,6 +220,8 @@ impl<H: Hub> Mounted<H> {
             Ok(session) => session,
             Err(refusal) => return refusal,
         };
+        let expiration = request.extensions().get();
+        session.connection.authenticated_until(expiration);
         // Not kept for as long as the poll waits.
         drop(request);
         if let Err(refusal) = self.check(&session, Transport::LongPolling) {

@@ -1,5 +1,7 @@
 //! Who a connection belongs to.
 
+use std::time::SystemTime;
+
 use crate::connecting::ConnectingRequest;
 
 /// The id of the user whose client makes a request.
@@ -24,6 +26,13 @@ use crate::connecting::ConnectingRequest;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserId(pub String);
+
+/// When the authentication of a request ends, put into its extensions by the middleware that has checked it: the expiry of a token.
+///
+/// With [`HubOptions::close_on_authentication_expiration`](crate::HubOptions::close_on_authentication_expiration) a connection lasts no longer than
+/// that of the request it began with; each poll of Long Polling may bring a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthenticationExpiration(pub SystemTime);
 
 /// Says which user a connection belongs to. ASP.NET Core's `IUserIdProvider`.
 ///

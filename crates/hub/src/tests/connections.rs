@@ -7,6 +7,7 @@ use tokio::time::{Instant, advance};
 use super::client::Server;
 use crate::close_reason::CloseReason;
 use crate::options::HubOptions;
+use crate::users::AuthenticationExpiration;
 
 const CLOSED_WITH_ERROR: &str =
     r#"{"type":7,"error":"Connection closed with an error.","allowReconnect":true}"#;
@@ -292,4 +293,36 @@ async fn a_client_that_does_not_read_its_answers_is_not_read() {
     );
     assert!(client.connection.outbox.bytes() < 2 * 65_536 + 20_000);
     assert!(client.next().await.contains("xxx"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_with_its_authentication_where_that_is_asked_for() {
+    for (close, reason) in [(true, "authentication_expired"), (false, "client_left")] {
+        let server = Server::start(
+            HubOptions {
+                close_on_authentication_expiration: close,
+                ..HubOptions::default()
+            },
+            None,
+        );
+        let mut client = server.client("a").await;
+        let until = |seconds| {
+            let time = std::time::SystemTime::now() + Duration::from_secs(seconds);
+            AuthenticationExpiration(time)
+        };
+        client.connection.authenticated_until(Some(&until(5)));
+        // A newer one counts, none changes nothing.
+        client.connection.authenticated_until(Some(&until(10)));
+        client.connection.authenticated_until(None);
+        advance(Duration::from_secs(8)).await;
+        assert_eq!(client.answer("Add", "[1,2]").await, r#""result":3"#);
+        if close {
+            client.expect(r#"{"type":7,"allowReconnect":true}"#).await;
+        } else {
+            advance(Duration::from_secs(5)).await;
+            assert_eq!(client.answer("Add", "[1,2]").await, r#""result":3"#);
+            client.send(r#"{"type":7}"#).await;
+        }
+        assert_eq!(client.ended().await.name(), reason);
+    }
 }
