@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hubcast_protocol::framing::Records;
 use hubcast_protocol::{
-    Arguments, CompletionPayload, DecodeError, Encoding, HubMessage, Invocation, Value,
+    Arguments, CompletionPayload, DecodeError, Encoding, HubMessage, Invocation, MAX_DEPTH, Value,
 };
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -16,13 +16,37 @@ pub fn json(record: &[u8]) {
     check(Encoding::Json, record);
 }
 
-/// A stream of MessagePack keeps those of [`check`] in every message of it.
+/// A stream of MessagePack keeps those of [`check`] in every message of it; and items that others can read are read.
 pub fn messagepack(bytes: &[u8]) {
     let mut records = Records::new();
     records.switch_to(Encoding::MessagePack);
     records.push(bytes);
     while let Ok(Some(message)) = records.next(Some(bytes.len())) {
+        if is_item(&message) {
+            let read = Encoding::MessagePack.parse(&message);
+            assert!(matches!(read, Ok(HubMessage::StreamItem(_))), "{read:?}");
+        }
         check(Encoding::MessagePack, &message);
+    }
+}
+
+/// Whether a message beyond doubt is an item of a stream, as somebody else reads it.
+fn is_item(mut message: &[u8]) -> bool {
+    // The reserved byte is nil to them, and an error to us. They may go less deep than we do.
+    let depth = MAX_DEPTH - 2;
+    if message.contains(&0xC1) {
+        return false;
+    }
+    let Ok(rmpv::Value::Array(items)) =
+        rmpv::decode::read_value_with_max_depth(&mut message, depth)
+    else {
+        return false;
+    };
+    match &*items {
+        [kind, rmpv::Value::Map(headers), rmpv::Value::String(id), _] => {
+            kind.as_i64() == Some(2) && headers.is_empty() && !id.as_bytes().is_empty()
+        }
+        _ => false,
     }
 }
 
