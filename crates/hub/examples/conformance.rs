@@ -661,7 +661,10 @@ async fn main() -> std::io::Result<()> {
         },
         ..options.clone()
     };
-    let reconnect = options.clone();
+    let reconnect = HubOptions {
+        allow_stateful_reconnects: true,
+        ..options.clone()
+    };
     let endpoint = |options| {
         HubEndpoint::new(TestHub::default())
             .options(options)

@@ -112,9 +112,12 @@ impl CloseReason {
     pub(crate) fn close_message(&self, encoding: Encoding, detailed_errors: bool) -> Option<Frame> {
         let close = |error: Option<&str>| {
             let allow_reconnect = !matches!(self, Self::Rejected(_) | Self::Aborted);
-            Some(Frame::infallible(encoding, |out| {
-                encoding.write_close(out, error, allow_reconnect);
-            }))
+            Some(
+                Frame::infallible(encoding, |out| {
+                    encoding.write_close(out, error, allow_reconnect);
+                })
+                .uncounted(),
+            )
         };
         let mut error = String::from("Connection closed with an error.");
         let (exception, detail) = match self {

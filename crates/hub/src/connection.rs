@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
-use hubcast_protocol::Encoding;
+use hubcast_protocol::{Encoding, HubMessage};
 use tokio::time::{Duration, Instant};
 
 use crate::call::Slots;
@@ -18,6 +18,7 @@ use crate::frame::{Broadcast, Frame};
 use crate::items::ItemStore;
 use crate::options::HubOptions;
 use crate::outbox::Outbox;
+use crate::sequence::Received;
 use crate::transport::Transport;
 use crate::users::AuthenticationExpiration;
 
@@ -45,6 +46,10 @@ pub(crate) struct Connection {
     /// What its plain calls take.
     pub(crate) slots: Slots,
     clock: Clock,
+    /// Whether its negotiation allowed it to go on on another socket when it loses one.
+    may_resume: bool,
+    /// The counting of the client's messages, where both sides count.
+    received: OnceLock<Box<Mutex<Received>>>,
 }
 
 /// The groups a connection is in, until it has left for good.
@@ -92,7 +97,15 @@ impl Connection {
                 paused: AtomicBool::new(false),
                 expires: AtomicU64::new(u64::MAX),
             },
+            may_resume: false,
+            received: OnceLock::new(),
         }
+    }
+
+    /// The same as one that may go on on another socket when it loses one, if its handshake says so, too.
+    pub(crate) fn resumable(mut self) -> Self {
+        self.may_resume = true;
+        self
     }
 
     /// Notes the request that it begins with, and the user that this is of.
@@ -137,6 +150,67 @@ impl Connection {
     /// What the connection's messages are written in; JSON until that is agreed on, as in the handshake itself.
     pub(crate) fn encoding(&self) -> Encoding {
         self.encoding.get().copied().unwrap_or(Encoding::Json)
+    }
+
+    /// Fixes the version of the hub protocol: from 2 on both sides count, where that was negotiated.
+    pub(crate) fn agree_on_version(&self, version: i32, options: &HubOptions) {
+        if self.may_resume && version >= 2 && self.received.set(Box::default()).is_ok() {
+            self.outbox
+                .make_resumable(options.stateful_reconnect_buffer_size);
+        }
+    }
+
+    fn received(&self) -> Option<MutexGuard<'_, Received>> {
+        let received = self.received.get()?;
+        Some(received.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether both sides count their messages.
+    pub(crate) fn counts(&self) -> bool {
+        self.received.get().is_some()
+    }
+
+    /// Counts a message of the client, where both sides count; false if the hub shall not see it. `Err` ends the
+    /// connection.
+    pub(crate) fn admits(&self, message: &HubMessage<'_>) -> Result<bool, CloseReason> {
+        let Some(mut received) = self.received() else {
+            return Ok(true);
+        };
+        match message {
+            HubMessage::Invocation(_)
+            | HubMessage::StreamItem(_)
+            | HubMessage::Completion(_)
+            | HubMessage::StreamInvocation(_)
+            | HubMessage::CancelInvocation(_) => Ok(received.count()),
+            HubMessage::Ack { sequence_id } => {
+                self.outbox.acknowledge(*sequence_id);
+                Ok(false)
+            }
+            HubMessage::Sequence { sequence_id } => received
+                .go_on_from(*sequence_id)
+                .map(|()| false)
+                .map_err(|error| CloseReason::ProtocolError(error.to_owned())),
+            HubMessage::Ping | HubMessage::Close(_) | HubMessage::Unknown { .. } => Ok(true),
+        }
+    }
+
+    /// Whether the connection goes on when its socket is lost.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.counts() && self.end.get().is_none() && self.outbox.is_resumable()
+    }
+
+    /// The connection is about to end: it will have no other socket.
+    pub(crate) fn forgo_resumption(&self) {
+        if self.counts() {
+            self.outbox.forgo_resumption();
+        }
+    }
+
+    /// Goes on on another socket, which is told first where; false if the connection is over.
+    pub(crate) fn attach(&self) -> bool {
+        self.heard();
+        let encoding = self.encoding();
+        self.outbox.attach(|first| Frame::sequence(encoding, first))
     }
 
     /// Queues a message that others get, too.
@@ -232,7 +306,8 @@ impl Connection {
         }
     }
 
-    /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long, or is no longer authenticated.
+    /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long, or is no longer
+    /// authenticated, and says how far the client's messages have come.
     ///
     /// Pings and silence are not for long polling, where every poll is a sign of life and what waits may wait for the next one.
     pub(crate) fn tick(&self, options: &HubOptions, ping: &Broadcast) {
@@ -242,6 +317,10 @@ impl Connection {
             return self.end(CloseReason::AuthenticationExpired);
         }
         if self.transport() == Some(Transport::LongPolling) {
+            return;
+        }
+        // Without a socket there is nobody to be heard or to be pinged.
+        if self.counts() && self.outbox.is_detached() {
             return;
         }
         if self
@@ -266,6 +345,10 @@ impl Connection {
         if since(&clock.pinged) >= options.keep_alive_interval {
             clock.pinged.store(now, Ordering::Relaxed);
             self.deliver(ping);
+        }
+        let ack = self.received().and_then(|mut received| received.ack_due());
+        if let Some(sequence_id) = ack {
+            self.send(Frame::ack(self.encoding(), sequence_id));
         }
     }
 }

@@ -113,6 +113,9 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             .encoding
             .parse(record)
             .map_err(|invalid| CloseReason::ProtocolError(invalid.to_string()))?;
+        if !self.connection.admits(&message)? {
+            return Ok(());
+        }
         match message {
             HubMessage::Invocation(invocation) => self.take_call(record, &invocation, Kind::Plain),
             HubMessage::StreamInvocation(invocation) => {
@@ -145,7 +148,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             HubMessage::Unknown { kind } => {
                 tracing::debug!(kind, "a message of an unknown type was skipped");
             }
-            // About stateful reconnect, which this server has not offered: ignored, as in ASP.NET Core.
+            // About stateful reconnect, on a connection without it: ignored, as in ASP.NET Core.
             HubMessage::Ack { .. } | HubMessage::Sequence { .. } => {}
         }
         Ok(())

@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method};
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -233,7 +232,7 @@ impl<H: Hub> HubEndpoint<H> {
 
 /// Looks after all connections once a second, for as long as there is anything to look after.
 pub(crate) async fn beat(lifetime: Weak<Lifetime>, sessions: Arc<Sessions>) {
-    let ping = Broadcast::from_payloads(|encoding| Some(Bytes::from_static(encoding.ping())));
+    let ping = Broadcast::ping();
     let mut ticks = interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

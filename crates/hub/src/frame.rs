@@ -10,7 +10,9 @@ use hubcast_protocol::{EncodeError, Encoding, handshake};
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     bytes: Bytes,
-    header: usize,
+    header: u32,
+    /// Whether it is one of the messages that stateful reconnect counts.
+    counted: bool,
 }
 
 /// The longest header of an unmasked frame: two bytes and a 64-bit length.
@@ -65,18 +67,28 @@ impl Frame {
         if let Some(room) = buffer.get_mut(start..HEADER_ROOM) {
             room.copy_from_slice(used);
         }
-        let header = used.len();
         Self {
+            header: u32::try_from(used.len()).unwrap_or_default(),
             bytes: Bytes::from(buffer).slice(start..),
-            header,
+            counted: true,
+        }
+    }
+
+    /// The same as a message that stateful reconnect does not count: a ping, a goodbye, an answer to a handshake, and
+    /// what is said about the counting.
+    pub(crate) fn uncounted(self) -> Self {
+        Self {
+            counted: false,
+            ..self
         }
     }
 
     /// A control frame as the WebSocket engine made it, header and all.
     pub(crate) fn control(bytes: Vec<u8>) -> Self {
         Self {
-            header: bytes.len(),
+            header: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             bytes: Bytes::from(bytes),
+            counted: false,
         }
     }
 
@@ -88,7 +100,17 @@ impl Frame {
 
     /// The answer to a handshake that succeeded.
     pub(crate) fn accepted(encoding: Encoding) -> Self {
-        Self::from_payload(encoding, handshake::ACCEPTED)
+        Self::from_payload(encoding, handshake::ACCEPTED).uncounted()
+    }
+
+    /// Says which message of the client is the last that has arrived (type 8).
+    pub(crate) fn ack(encoding: Encoding, sequence_id: i64) -> Self {
+        Self::infallible(encoding, |out| encoding.write_ack(out, sequence_id)).uncounted()
+    }
+
+    /// Says which message follows (type 9).
+    pub(crate) fn sequence(encoding: Encoding, sequence_id: i64) -> Self {
+        Self::infallible(encoding, |out| encoding.write_sequence(out, sequence_id)).uncounted()
     }
 
     /// The whole frame, as it goes to a WebSocket.
@@ -98,7 +120,12 @@ impl Frame {
 
     /// The hub message alone, its separator or length included.
     pub(crate) fn payload(&self) -> Bytes {
-        self.bytes.slice(self.header..)
+        self.bytes.slice(self.header as usize..)
+    }
+
+    /// Whether stateful reconnect counts it.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted
     }
 
     /// How many bytes the frame keeps alive.
@@ -129,6 +156,16 @@ impl Broadcast {
             json: encode(Encoding::Json)?,
             messagepack: encode(Encoding::MessagePack)?,
         })
+    }
+
+    /// A sign of life.
+    pub(crate) fn ping() -> Self {
+        let frame =
+            |encoding: Encoding| Some(Frame::from_payload(encoding, encoding.ping()).uncounted());
+        Self {
+            json: frame(Encoding::Json),
+            messagepack: frame(Encoding::MessagePack),
+        }
     }
 
     /// Frames what another server has encoded.

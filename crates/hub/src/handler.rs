@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use hubcast_protocol::Encoding;
 use hubcast_protocol::framing::Records;
@@ -18,10 +17,11 @@ use crate::dispatch::Dispatcher;
 use crate::filters::{Filters, around_connected, around_disconnected};
 use crate::frame::Frame;
 use crate::hub::Hub;
+use crate::intake::Intake;
 use crate::lifetime::Lifetime;
 use crate::methods::Methods;
 use crate::options::HubOptions;
-use crate::pipe::Pipe;
+use crate::pipe::{Arrived, Pipe};
 use crate::transport::Transport;
 
 /// How long a running call is waited for when the server goes away. Leaves time to say goodbye within the five
@@ -48,9 +48,10 @@ impl<H: Hub> Served<H> {
             shaken = handshake(&connection, input, &mut records, options) => shaken,
         };
         let reason = match shaken {
-            Ok(encoding) => {
+            Ok((encoding, version)) => {
                 connection.agree_on(encoding);
-                records.switch_to(encoding);
+                connection.agree_on_version(version, options);
+                let mut intake = Intake::new(records, &connection, options);
                 // Before anything else can be sent to it: nothing may precede the answer.
                 connection.send(Frame::accepted(encoding));
                 // Leaves everything again however this ends, a dropped task included.
@@ -61,7 +62,7 @@ impl<H: Hub> Served<H> {
                 self.lifetime.connect(&connection).await;
                 let welcomed = self.welcome(&connection).await;
                 let reason = match &welcomed {
-                    Ok(()) => self.serve(&connection, input, &mut records).await,
+                    Ok(()) => self.serve(&connection, input, &mut intake).await,
                     Err(reason) => reason.clone(),
                 };
                 // The goodbye is the last message: it goes out before the connection leaves, so that nothing
@@ -175,12 +176,12 @@ impl<H: Hub> Served<H> {
         &self,
         connection: &Arc<Connection>,
         input: &Pipe,
-        records: &mut Records,
+        intake: &mut Intake,
     ) -> CloseReason {
         let options = &self.lifetime.options;
         let mut dispatcher = Dispatcher::new(self, Arc::clone(connection));
         loop {
-            let reading = match take_records(&mut dispatcher, connection, records, options).await {
+            let reading = match take_records(&mut dispatcher, connection, intake).await {
                 Ok(reading) => reading,
                 Err(reason) => return self.leave(dispatcher, connection, reason).await,
             };
@@ -192,11 +193,12 @@ impl<H: Hub> Served<H> {
                 reason = connection.ended() => reason,
                 () = dispatcher.run() => continue,
                 () = connection.outbox.calm(options.application_max_buffer_size), if crowded => continue,
-                bytes = input.read(), if reading => match bytes {
-                    Ok(bytes) => {
-                        records.push(bytes);
+                arrived = input.read(), if reading => match arrived {
+                    Ok(arrived) => {
+                        intake.push(arrived);
                         continue;
                     }
+                    Err(reason) if intake.end(&reason) => continue,
                     Err(reason) => reason,
                 },
             };
@@ -211,6 +213,7 @@ impl<H: Hub> Served<H> {
         connection: &Connection,
         reason: CloseReason,
     ) -> CloseReason {
+        connection.forgo_resumption();
         // Before its calls are waited for: they may wait for its answers.
         self.lifetime.hang_up(connection);
         match reason {
@@ -240,20 +243,19 @@ impl<H: Hub> Served<H> {
     }
 }
 
-/// Hands whole records to the dispatcher; false if the client shall not be read for now.
+/// Hands whole messages to the dispatcher; false if the client shall not be read for now.
 ///
 /// That is when too many of its calls wait, for each other or for answers that it does not read, or when a stream of its is full.
 async fn take_records<H: Hub>(
     dispatcher: &mut Dispatcher<'_, H>,
     connection: &Connection,
-    records: &mut Records,
-    options: &HubOptions,
+    intake: &mut Intake,
 ) -> Result<bool, CloseReason> {
     loop {
         if !dispatcher.has_room() {
-            return Ok(false);
+            return Ok(intake.look_ahead());
         }
-        let Some(record) = next(records, options)? else {
+        let Some(record) = intake.next()? else {
             return Ok(true);
         };
         connection.heard();
@@ -263,24 +265,22 @@ async fn take_records<H: Hub>(
     }
 }
 
-fn next(records: &mut Records, options: &HubOptions) -> Result<Option<Bytes>, CloseReason> {
-    records
-        .next(options.maximum_receive_message_size)
-        .map_err(|too_large| CloseReason::ProtocolError(too_large.to_string()))
-}
-
-/// Waits for the client's request and says whether it is one that this server can agree to.
+/// Waits for the client's request and says what is agreed on, if it is something that this server can agree to.
 async fn handshake(
     connection: &Connection,
     input: &Pipe,
     records: &mut Records,
     options: &HubOptions,
-) -> Result<Encoding, CloseReason> {
+) -> Result<(Encoding, i32), CloseReason> {
     let request = async {
         loop {
             match records.next(options.maximum_receive_message_size) {
                 Ok(Some(record)) => return Ok(record),
-                Ok(None) => records.push(input.read().await?),
+                Ok(None) => {
+                    if let Arrived::Bytes(bytes) = input.read().await? {
+                        records.push(bytes);
+                    }
+                }
                 Err(_) => return Err(CloseReason::HandshakeCanceled),
             }
         }
@@ -315,7 +315,7 @@ async fn handshake(
             "The server does not support version {version} of the '{protocol}' protocol."
         )));
     }
-    Ok(encoding)
+    Ok((encoding, *version))
 }
 
 /// What a client is told whose handshake failed; `None` if there is nobody to tell.

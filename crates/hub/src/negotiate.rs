@@ -18,6 +18,9 @@ struct Negotiation {
     connection_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_token: Option<String>,
+    /// There only if it is true: clients that did not ask for it refuse an answer that has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    use_stateful_reconnect: bool,
     available_transports: Vec<Offer>,
 }
 
@@ -49,10 +52,15 @@ fn offers(options: &HubOptions) -> Vec<Offer> {
     .collect()
 }
 
-/// Answers a negotiation. `version` is the value of the query parameter, if there is one.
+/// Answers a negotiation. `version` and `stateful_reconnect` are the values of the query parameters, if there are any.
 ///
 /// Refusals have status 200, too: clients look into the body.
-pub(crate) fn negotiate(version: Option<&str>, options: &HubOptions, tokens: &Tokens) -> Response {
+pub(crate) fn negotiate(
+    version: Option<&str>,
+    stateful_reconnect: Option<&str>,
+    options: &HubOptions,
+    tokens: &Tokens,
+) -> Response {
     let requested = match version.map(|version| version.trim().parse::<i32>()) {
         None => 0,
         Some(Ok(version)) => version,
@@ -66,11 +74,15 @@ pub(crate) fn negotiate(version: Option<&str>, options: &HubOptions, tokens: &To
         ));
     }
     let negotiate_version = requested.min(NEWEST_VERSION);
-    let issued = tokens.issue(negotiate_version);
+    let wants_stateful_reconnect =
+        stateful_reconnect.is_some_and(|word| word.trim().eq_ignore_ascii_case("true"));
+    let use_stateful_reconnect = wants_stateful_reconnect && options.allow_stateful_reconnects;
+    let issued = tokens.issue(negotiate_version, use_stateful_reconnect);
     Json(Negotiation {
         negotiate_version,
         connection_id: issued.connection_id,
         connection_token: (negotiate_version > 0).then_some(issued.token),
+        use_stateful_reconnect,
         available_transports: offers(options),
     })
     .into_response()

@@ -85,12 +85,25 @@ pub struct HubOptions {
     /// How long a poll waits for something to send. Default: 90 s, less than the 100 s after which the stock clients
     /// give one up.
     pub poll_timeout: Duration,
-    /// How long a connection over several requests may be without the one that brings its messages. Default: 15 s.
-    /// Looked at once a second.
+    /// How long a connection over several requests, or over several sockets, may be without the one that brings its messages.
+    /// Default: 15 s. Looked at once a second.
     pub disconnect_timeout: Duration,
     /// Whether a connection ends when its client's authentication does, as an [`AuthenticationExpiration`](crate::AuthenticationExpiration) in its
     /// request says. Default: no. The client is let come back, with a new token. Looked at once a second.
     pub close_on_authentication_expiration: bool,
+    /// Whether a WebSocket connection may outlive its socket: stateful reconnect. Default: no, as in ASP.NET Core.
+    ///
+    /// A client that asks for it (`withStatefulReconnect()`) and loses its network comes back on another socket as if nothing had
+    /// happened: no message is lost or doubled, its groups and running calls stay. That costs memory, the messages that it
+    /// has not acknowledged, and works only where its requests come back to the same server.
+    pub allow_stateful_reconnects: bool,
+    /// With stateful reconnect: how many bytes may be written to a client that it has not acknowledged; what goes beyond waits
+    /// until it has. While it has no socket as much again may come to wait for it; beyond that the connection is closed
+    /// (`CloseReason::TooSlow`). Default: 100 000 (`StatefulReconnectBufferSize`), which the stock clients keep, too.
+    pub stateful_reconnect_buffer_size: usize,
+    /// With stateful reconnect: how many connections of this endpoint may be without a socket at a time. One more that loses its socket
+    /// is over at once. Default: 1 000, which bounds what clients that went away can hold. ASP.NET Core has no such limit.
+    pub maximum_detached_connections: usize,
     /// The lowest version of negotiation that is served. Default: 0, so that every client is.
     pub minimum_protocol_version: i32,
     /// Whose web pages may talk to this hub. Default: pages of this very host.
@@ -151,6 +164,9 @@ impl Default for HubOptions {
             poll_timeout: Duration::from_secs(90),
             disconnect_timeout: Duration::from_secs(15),
             close_on_authentication_expiration: false,
+            allow_stateful_reconnects: false,
+            stateful_reconnect_buffer_size: 100_000,
+            maximum_detached_connections: 1_000,
             minimum_protocol_version: 0,
             allowed_origins: AllowedOrigins::default(),
         }

@@ -2,6 +2,9 @@
 //!
 //! Anybody may push; one transport writes. The queue is bounded in bytes: what does not fit is refused, and
 //! the connection is then closed for being too slow. Nobody ever waits to push.
+//!
+//! With stateful reconnect the outbox outlives its socket: what has been written is kept until the client says that
+//! it has arrived, and what has not is written again to the next socket.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,6 +17,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Duration, Instant};
 
 use crate::frame::Frame;
+use crate::sequence::Sent;
 
 /// How many frames leave in one system call. Linux takes 1,024 at most; beyond a few dozen the copy into the
 /// socket costs more than the call.
@@ -56,6 +60,17 @@ struct State {
     waiting_since: Instant,
     /// Whoever waits until little is left, and how little.
     calm_waiters: Vec<(Waker, usize)>,
+    /// What makes it possible to go on with another socket; for connections that may.
+    resumption: Option<Box<Resumption>>,
+}
+
+#[derive(Debug)]
+struct Resumption {
+    sent: Sent,
+    /// While more bytes than this are not acknowledged, nothing more is written that must be.
+    window: usize,
+    /// While there is no socket: how many bytes may wait for one.
+    detached: Option<usize>,
 }
 
 impl Outbox {
@@ -69,6 +84,7 @@ impl Outbox {
                 idle_writer: None,
                 waiting_since: Instant::now(),
                 calm_waiters: Vec::new(),
+                resumption: None,
             }),
             limit,
         }
@@ -88,12 +104,18 @@ impl Outbox {
         if state.phase != Phase::Open {
             return Ok(());
         }
+        let detached = state.resumption.as_ref().and_then(|it| it.detached);
+        if detached.is_some() && !frame.is_counted() {
+            return Ok(());
+        }
+        let limit = detached.unwrap_or(self.limit);
         // A single message may be larger than the limit; it is refused only behind others.
-        if state.bytes > 0 && state.bytes + frame.len() > self.limit {
+        if state.bytes > 0 && state.bytes + frame.len() > limit {
             let keep = usize::from(state.written > 0);
             state.queue.truncate(keep);
             state.bytes = state.queue.front().map_or(0, Frame::len);
             state.phase = Phase::Overflowed;
+            state.resumption = None;
             state.wake_calm();
             return Err(Full);
         }
@@ -112,6 +134,7 @@ impl Outbox {
             return;
         }
         state.phase = Phase::Finishing;
+        state.resumption = None;
         state.wake_calm();
         let waker = match last {
             Some(frame) => state.append(frame),
@@ -127,6 +150,7 @@ impl Outbox {
     pub(crate) fn kill(&self) {
         let mut state = self.state();
         state.phase = Phase::Dead;
+        state.resumption = None;
         state.queue = VecDeque::new();
         state.bytes = 0;
         state.written = 0;
@@ -169,6 +193,95 @@ impl Outbox {
         (!state.queue.is_empty()).then(|| state.waiting_since.elapsed())
     }
 
+    /// From now on a lost socket may be followed by another. At most about `window` bytes are then written without an
+    /// acknowledgement, and as many more may come to wait while there is no socket.
+    pub(crate) fn make_resumable(&self, window: usize) {
+        let mut state = self.state();
+        if state.phase == Phase::Open {
+            state.resumption = Some(Box::new(Resumption {
+                sent: Sent::default(),
+                window,
+                detached: None,
+            }));
+        }
+    }
+
+    /// Whether a lost socket may be followed by another.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.state().resumption.is_some()
+    }
+
+    /// There shall be no other socket than this one.
+    pub(crate) fn forgo_resumption(&self) {
+        let mut state = self.state();
+        state.resumption = None;
+        let writer = state.idle_writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// Takes an `Ack` of the client.
+    pub(crate) fn acknowledge(&self, sequence_id: i64) {
+        let mut state = self.state();
+        if let Some(resumption) = &mut state.resumption {
+            resumption.sent.acknowledge(sequence_id);
+        }
+        let writer = state.idle_writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+
+    /// The socket is gone: what the client may not have waits again. False if there cannot be another.
+    pub(crate) fn detach(&self) -> bool {
+        let mut state = self.state();
+        let State {
+            queue, resumption, ..
+        } = &mut *state;
+        let Some(resumption) = resumption else {
+            return false;
+        };
+        resumption.sent.rewind(queue);
+        let bytes: usize = queue.iter().map(Frame::len).sum();
+        resumption.detached = Some(self.limit.min(bytes + resumption.window));
+        state.bytes = bytes;
+        // A message that had been begun is begun anew.
+        state.written = 0;
+        state.idle_writer = None;
+        true
+    }
+
+    /// Another socket is there; what `sequence` makes of the number of the first message that follows is the first to
+    /// be written to it. False if there cannot be another. Comes after [`detach`](Self::detach).
+    pub(crate) fn attach(&self, sequence: impl FnOnce(i64) -> Frame) -> bool {
+        let mut state = self.state();
+        let State {
+            queue, resumption, ..
+        } = &mut *state;
+        let Some(resumption) = resumption else {
+            return false;
+        };
+        let first = resumption.sent.go_on(queue);
+        resumption.detached = None;
+        queue.push_front(sequence(first));
+        state.bytes = queue.iter().map(Frame::len).sum();
+        state.waiting_since = Instant::now();
+        state.wake_calm();
+        true
+    }
+
+    /// Whether the outbox has lost its socket and waits for another.
+    pub(crate) fn is_detached(&self) -> bool {
+        let state = self.state();
+        state
+            .resumption
+            .as_ref()
+            .is_some_and(|resumption| resumption.detached.is_some())
+    }
+
     /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
     pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<VecDeque<Frame>>> {
         let mut state = self.state();
@@ -198,19 +311,30 @@ impl Outbox {
                 if matches!(state.phase, Phase::Finishing | Phase::Dead) {
                     return Poll::Ready(Ok(()));
                 }
-                match &mut state.idle_writer {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
+                state.idle(context);
                 return Poll::Pending;
             }
             let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
             let mut used = 0;
             let mut skip = state.written;
+            let mut window = state.window();
             for (slice, frame) in slices.iter_mut().zip(&state.queue) {
+                // What has been begun is finished; the rest waits for an Ack when the window is full.
+                if let Some(window) = &mut window
+                    && frame.is_counted()
+                {
+                    if window.is_full() && skip == 0 {
+                        break;
+                    }
+                    window.used += frame.len();
+                }
                 *slice = IoSlice::new(frame.websocket().get(skip..).unwrap_or_default());
                 skip = 0;
                 used += 1;
+            }
+            if used == 0 {
+                state.idle(context);
+                return Poll::Pending;
             }
             let slices = slices.get(..used).unwrap_or_default();
             let written = ready!(Pin::new(&mut *socket).poll_write_vectored(context, slices))?;
@@ -222,6 +346,19 @@ impl Outbox {
     }
 }
 
+/// How much may be written that the client has not acknowledged.
+struct Window {
+    used: usize,
+    size: usize,
+}
+
+impl Window {
+    /// The message that goes beyond the size is the last, as in ASP.NET Core.
+    fn is_full(&self) -> bool {
+        self.used > self.size
+    }
+}
+
 impl State {
     /// Returns the writer to wake, after the lock is gone.
     fn append(&mut self, frame: Frame) -> Option<Waker> {
@@ -229,8 +366,35 @@ impl State {
             self.waiting_since = Instant::now();
         }
         self.bytes += frame.len();
-        self.queue.push_back(frame);
+        if !frame.is_counted() && self.is_held_back() {
+            // An Ack of ours must not wait for one of theirs.
+            self.queue.push_front(frame);
+        } else {
+            self.queue.push_back(frame);
+        }
         self.idle_writer.take()
+    }
+
+    fn idle(&mut self, context: &Context<'_>) {
+        match &mut self.idle_writer {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+    }
+
+    fn window(&self) -> Option<Window> {
+        let resumption = self.resumption.as_ref()?;
+        Some(Window {
+            used: resumption.sent.bytes(),
+            size: resumption.window,
+        })
+    }
+
+    /// Whether what comes next may not be written before the client has acknowledged something.
+    fn is_held_back(&self) -> bool {
+        self.written == 0
+            && self.window().is_some_and(|window| window.is_full())
+            && self.queue.front().is_some_and(Frame::is_counted)
     }
 
     /// Takes what has been written off the queue.
@@ -245,7 +409,13 @@ impl State {
         {
             self.written -= first;
             self.bytes -= first;
-            self.queue.pop_front();
+            let written = self.queue.pop_front();
+            if let Some(resumption) = &mut self.resumption
+                && let Some(frame) = written
+                && frame.is_counted()
+            {
+                resumption.sent.wrote(frame);
+            }
         }
         if self.queue.is_empty() && self.queue.capacity() > FRAMES_PER_WRITE {
             // A burst should not leave its queue behind on a connection that is quiet again.
@@ -359,6 +529,71 @@ mod tests {
             .collect();
         assert_eq!(seen, expected);
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    fn resumable() -> Outbox {
+        let outbox = Outbox::new(1_000);
+        outbox.make_resumable(100);
+        outbox
+    }
+
+    fn sequence(number: i64) -> Frame {
+        Frame::sequence(Encoding::Json, number)
+    }
+
+    /// What is written in one go to a socket that takes everything.
+    fn written(outbox: &Outbox) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(outbox.poll_write_to(&mut context, &mut seen).is_pending());
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_has_been_begun_is_begun_anew_on_the_next_socket() {
+        let outbox = resumable();
+        outbox.push(frame(50)).unwrap();
+        assert!(write(&outbox, 20).is_pending());
+        assert!(outbox.detach());
+        assert!(outbox.attach(sequence));
+        let expected = [sequence(1), frame(50)].map(|frame| frame.websocket().to_vec());
+        assert_eq!(written(&outbox), expected.concat());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_counted_is_not_written_again() {
+        let outbox = resumable();
+        outbox.push(frame(1)).unwrap();
+        outbox.push(sequence(77)).unwrap();
+        outbox.push(frame(2)).unwrap();
+        assert!(write(&outbox, 4).is_pending());
+        assert!(outbox.detach());
+        outbox.push(Frame::ack(Encoding::Json, 5)).unwrap();
+        assert_eq!(outbox.bytes(), frame(1).len() + frame(2).len());
+        assert!(outbox.attach(sequence));
+        let expected = [sequence(1), frame(1), frame(2)].map(|frame| frame.websocket().to_vec());
+        assert_eq!(written(&outbox), expected.concat());
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_ends_has_no_other_socket_and_keeps_nothing() {
+        for end in [
+            |outbox: &Outbox| outbox.finish(None),
+            Outbox::kill,
+            Outbox::forgo_resumption,
+            |outbox: &Outbox| {
+                outbox.push(frame(500)).unwrap();
+                assert_eq!(outbox.push(frame(500)), Err(Full));
+            },
+        ] {
+            let outbox = resumable();
+            assert!(outbox.is_resumable());
+            end(&outbox);
+            assert!(!outbox.is_resumable());
+            assert!(!outbox.detach());
+            assert!(!outbox.attach(sequence));
+        }
     }
 
     #[tokio::test(start_paused = true)]

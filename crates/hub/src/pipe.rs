@@ -15,9 +15,19 @@ pub(crate) struct Pipe {
     capacity: usize,
 }
 
+/// What comes out of the pipe.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    Bytes(BytesMut),
+    /// The client begins anew on another socket: what it had not sent whole on the last one will come again.
+    Anew,
+}
+
 #[derive(Debug, Default)]
 struct State {
     buffer: BytesMut,
+    /// Whether the reader has yet to hear that the client began anew before the buffer.
+    anew: bool,
     end: Option<CloseReason>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -77,10 +87,25 @@ impl Pipe {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// The client begins anew on another socket: what has arrived and was not read is dropped.
+    pub(crate) fn begin_anew(&self) {
+        let mut state = self.state();
+        state.buffer = BytesMut::new();
+        state.anew = true;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
     /// Takes everything that has arrived; `Err` when nothing has and nothing more will.
-    pub(crate) async fn read(&self) -> Result<BytesMut, CloseReason> {
+    pub(crate) async fn read(&self) -> Result<Arrived, CloseReason> {
         poll_fn(|context| {
             let mut state = self.state();
+            if std::mem::take(&mut state.anew) {
+                return Poll::Ready(Ok(Arrived::Anew));
+            }
             if !state.buffer.is_empty() {
                 let bytes = std::mem::take(&mut state.buffer);
                 let writer = state.writer.take();
@@ -88,7 +113,7 @@ impl Pipe {
                 if let Some(writer) = writer {
                     writer.wake();
                 }
-                return Poll::Ready(Ok(bytes));
+                return Poll::Ready(Ok(Arrived::Bytes(bytes)));
             }
             if let Some(reason) = &state.end {
                 return Poll::Ready(Err(reason.clone()));
@@ -113,6 +138,23 @@ mod tests {
         poll_fn(|context| pipe.poll_write(context, &mut bytes)).await;
     }
 
+    fn bytes(arrived: Result<Arrived, CloseReason>) -> BytesMut {
+        match arrived {
+            Ok(Arrived::Bytes(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_read_is_gone_when_the_client_begins_anew() {
+        let pipe = Pipe::new(100);
+        write(&pipe, "half a mess").await;
+        pipe.begin_anew();
+        write(&pipe, "a whole one").await;
+        assert_eq!(pipe.read().await, Ok(Arrived::Anew));
+        assert_eq!(bytes(pipe.read().await), "a whole one");
+    }
+
     #[tokio::test]
     async fn a_full_pipe_makes_the_writer_wait_for_the_reader() {
         let pipe = Arc::new(Pipe::new(4));
@@ -122,7 +164,7 @@ mod tests {
         });
         let mut seen = BytesMut::new();
         while seen.len() < 9 {
-            let piece = pipe.read().await.unwrap();
+            let piece = bytes(pipe.read().await);
             assert!(piece.len() <= 4, "{piece:?}");
             seen.unsplit(piece);
         }
@@ -136,7 +178,7 @@ mod tests {
         write(&pipe, "last words").await;
         pipe.end(CloseReason::ClientLeft);
         pipe.end(CloseReason::ConnectionLost);
-        assert_eq!(pipe.read().await.unwrap(), "last words");
+        assert_eq!(bytes(pipe.read().await), "last words");
         assert_eq!(pipe.read().await, Err(CloseReason::ClientLeft));
         write(&pipe, "too late").await;
         assert_eq!(pipe.read().await, Err(CloseReason::ClientLeft));

@@ -55,7 +55,13 @@ pub(crate) async fn serve<H: Hub>(
         return draining();
     }
     let version = query(request.uri(), "negotiateVersion");
-    negotiate(version.as_deref(), options, &mounted.tokens)
+    let stateful_reconnect = query(request.uri(), "useStatefulReconnect");
+    negotiate(
+        version.as_deref(),
+        stateful_reconnect.as_deref(),
+        options,
+        &mounted.tokens,
+    )
 }
 
 /// The path as the client wrote it, with what the hub is nested under.
@@ -68,7 +74,7 @@ fn query(uri: &Uri, name: &str) -> Option<String> {
     query_value(uri.query()?, name)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain")], text).into_response()
 }
 
@@ -131,7 +137,7 @@ impl<H: Hub> Mounted<H> {
             Lookup::Absent => return Err(plain(StatusCode::BAD_REQUEST, "Connection ID required")),
             Lookup::Unknown => return Err(unknown()),
             Lookup::Live(Attached::Session(session)) => return Ok(session),
-            Lookup::Live(Attached::WebSocket) => {
+            Lookup::Live(Attached::WebSocket | Attached::Resumable(_)) => {
                 return Err(other_transport());
             }
             Lookup::Fresh(ticket) => ticket,
@@ -146,7 +152,7 @@ impl<H: Hub> Mounted<H> {
         match self.sessions.claim(id, &attached) {
             None => {}
             Some(Attached::Session(begun)) => return Ok(begun),
-            Some(Attached::WebSocket) => return Err(other_transport()),
+            Some(Attached::WebSocket | Attached::Resumable(_)) => return Err(other_transport()),
         }
         if let Err(refusal) = self.redeem(&ticket).await {
             self.sessions.remove(&ticket.connection_id);
@@ -240,7 +246,7 @@ impl<H: Hub> Mounted<H> {
     }
 
     async fn post(&self, lookup: Lookup, mut request: Request) -> Response {
-        if let Lookup::Live(Attached::WebSocket) = lookup {
+        if let Lookup::Live(Attached::WebSocket | Attached::Resumable(_)) = lookup {
             return plain(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "POST requests are not allowed for WebSocket connections.",
@@ -282,27 +288,40 @@ impl<H: Hub> Mounted<H> {
         lookup: Lookup,
         mut request: Request,
     ) -> Response {
+        let mut stateful_reconnect = false;
         let id = match lookup {
             // A client that skips negotiation has no token, and needs none.
             Lookup::Absent if self.draining.load(Ordering::SeqCst) => return draining(),
             Lookup::Absent => new_connection_id().into(),
             Lookup::Unknown => return unknown(),
             Lookup::Live(Attached::WebSocket) => return plain(StatusCode::CONFLICT, ""),
+            Lookup::Live(Attached::Resumable(resumable)) => {
+                return self.resume(upgrade, resumable, request).await;
+            }
             Lookup::Live(Attached::Session(_)) => {
                 return other_transport();
             }
             Lookup::Fresh(ticket) => match self.redeem(&ticket).await {
-                Ok(()) => ticket.connection_id,
+                Ok(()) => {
+                    stateful_reconnect = ticket.stateful_reconnect;
+                    ticket.connection_id
+                }
                 Err(refusal) => return refusal,
             },
         };
-        if !Transport::WebSockets.is_offered(&self.served.lifetime.options) {
+        let options = &self.served.lifetime.options;
+        if !Transport::WebSockets.is_offered(options) {
             return not_offered(Transport::WebSockets);
         }
-        let connection = Arc::new(self.begin(Arc::clone(&id), &mut request).await);
-        let (response, socket) = upgrade.accept(self.served.lifetime.options.sub_protocol_selector);
+        let stateful_reconnect = stateful_reconnect && options.allow_stateful_reconnects;
+        let connection = self.begin(Arc::clone(&id), &mut request).await;
+        if stateful_reconnect {
+            return self.open_resumable(upgrade, connection);
+        }
+        let connection = Arc::new(connection);
+        let (response, socket) = upgrade.accept(options.sub_protocol_selector);
         let counted = Counted::new(&self.sockets);
-        let listed = Listed::new(Arc::clone(&self.sessions), id);
+        let listed = Listed::new(Arc::clone(&self.sessions), id, Attached::WebSocket);
         tokio::spawn(async move {
             // A task of its own again for what lives long, so that it is no larger than it must be.
             match socket.await {
@@ -337,7 +356,7 @@ impl<H: Hub> Mounted<H> {
         match select(served, carried).await {
             // Bounded, because a client that no longer reads would never take its leave.
             Either::Left(((), carried)) => drop(timeout(options.close_timeout, carried).await),
-            Either::Right(((), served)) => served.await,
+            Either::Right((_, served)) => served.await,
         }
         drop((noted, measured));
     }
@@ -383,11 +402,11 @@ fn accepts_event_stream(request: &Request) -> bool {
         .any(|media_type| media_type.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
-/// A socket that is open.
-struct Counted(watch::Sender<usize>);
+/// A connection over sockets that is not over.
+pub(crate) struct Counted(watch::Sender<usize>);
 
 impl Counted {
-    fn new(sockets: &watch::Sender<usize>) -> Self {
+    pub(crate) fn new(sockets: &watch::Sender<usize>) -> Self {
         sockets.send_modify(|open| *open += 1);
         Self(sockets.clone())
     }
@@ -399,15 +418,15 @@ impl Drop for Counted {
     }
 }
 
-/// A socket whose connection can be found by its id.
-struct Listed {
+/// A connection that can be found by its id.
+pub(crate) struct Listed {
     sessions: Arc<Sessions>,
     id: Arc<str>,
 }
 
 impl Listed {
-    fn new(sessions: Arc<Sessions>, id: Arc<str>) -> Self {
-        sessions.insert(Arc::clone(&id), Attached::WebSocket);
+    pub(crate) fn new(sessions: Arc<Sessions>, id: Arc<str>, attached: Attached) -> Self {
+        sessions.insert(Arc::clone(&id), attached);
         Self { sessions, id }
     }
 }
@@ -419,10 +438,10 @@ impl Drop for Listed {
 }
 
 /// A connection in the metrics, for as long as it lasts.
-struct Measured(Instant);
+pub(crate) struct Measured(Instant);
 
 impl Measured {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         metrics::gauge!("hubcast_connections").increment(1);
         Self(Instant::now())
     }

@@ -4,7 +4,7 @@
 //! key can take the connection: there are no sticky sessions. It names the connection, can be used for a short
 //! time, and only once.
 //!
-//! Layout, before base64url: version (1 byte), expiry (8 bytes, milliseconds since 1970, big endian), connection
+//! Layout, before base64url: kind (1 byte), expiry (8 bytes, milliseconds since 1970, big endian), connection
 //! (16 bytes), signature (16 bytes: HMAC-SHA-256 of all before it, cut).
 
 use std::collections::HashMap;
@@ -29,6 +29,8 @@ const SIGNATURE: usize = 16;
 const ID_IS_TOKEN: u8 = 0;
 /// Since version 1 the id is public and the token secret.
 const ID_AND_TOKEN: u8 = 1;
+/// Beside either of them: the connection may go on on another socket when it loses one.
+const STATEFUL_RECONNECT: u8 = 2;
 
 /// A name for a connection that nobody can guess and no other connection has: 22 characters.
 pub(crate) fn new_connection_id() -> String {
@@ -48,6 +50,8 @@ pub(crate) struct Issued {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) connection_id: Arc<str>,
+    /// Whether stateful reconnect was negotiated.
+    pub(crate) stateful_reconnect: bool,
     connection: [u8; 16],
     expired: bool,
 }
@@ -87,12 +91,17 @@ impl Tokens {
     }
 
     /// A new connection's token.
-    pub(crate) fn issue(&self, negotiate_version: i32) -> Issued {
+    pub(crate) fn issue(&self, negotiate_version: i32, stateful_reconnect: bool) -> Issued {
         let id: [u8; 16] = random::bytes();
-        let kind = if negotiate_version >= 1 {
+        let id_kind = if negotiate_version >= 1 {
             ID_AND_TOKEN
         } else {
             ID_IS_TOKEN
+        };
+        let kind = if stateful_reconnect {
+            id_kind | STATEFUL_RECONNECT
+        } else {
+            id_kind
         };
         let lifetime = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         let mut bytes = vec![kind];
@@ -103,7 +112,7 @@ impl Tokens {
         bytes.extend(signature.iter().take(SIGNATURE));
         let token = URL_SAFE_NO_PAD.encode(bytes);
         Issued {
-            connection_id: if kind == ID_AND_TOKEN {
+            connection_id: if id_kind == ID_AND_TOKEN {
                 URL_SAFE_NO_PAD.encode(id)
             } else {
                 token.clone()
@@ -132,10 +141,11 @@ impl Tokens {
         let (expiry, connection) = rest.split_first_chunk::<8>()?;
         let connection: [u8; 16] = connection.try_into().ok()?;
         Some(Ticket {
-            connection_id: match kind {
-                ID_AND_TOKEN => URL_SAFE_NO_PAD.encode(connection).into(),
-                _ => token.into(),
+            connection_id: match kind & ID_AND_TOKEN {
+                ID_IS_TOKEN => token.into(),
+                _ => URL_SAFE_NO_PAD.encode(connection).into(),
             },
+            stateful_reconnect: kind & STATEFUL_RECONNECT != 0,
             connection,
             expired: now() >= u64::from_be_bytes(*expiry),
         })
@@ -239,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_opens_its_connection_once() {
         let tokens = tokens();
-        let issued = tokens.issue(1);
+        let issued = tokens.issue(1, false);
         assert_eq!(issued.connection_id.len(), 22);
         assert_ne!(issued.connection_id, issued.token);
         assert!(tokens.read(&issued.connection_id).is_none());
@@ -254,14 +264,27 @@ mod tests {
 
     #[test]
     fn version_zero_has_one_name_for_both() {
-        let issued = tokens().issue(0);
+        let issued = tokens().issue(0, false);
         assert_eq!(issued.connection_id, issued.token);
+    }
+
+    #[test]
+    fn a_token_says_whether_stateful_reconnect_was_negotiated() {
+        let tokens = tokens();
+        for version in [0, 1] {
+            for stateful_reconnect in [false, true] {
+                let issued = tokens.issue(version, stateful_reconnect);
+                let ticket = tokens.read(&issued.token).unwrap();
+                assert_eq!(*ticket.connection_id, *issued.connection_id);
+                assert_eq!(ticket.stateful_reconnect, stateful_reconnect);
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_token_expires() {
         let tokens = Tokens::new(Duration::ZERO);
-        let ticket = tokens.read(&tokens.issue(1).token).unwrap();
+        let ticket = tokens.read(&tokens.issue(1, false).token).unwrap();
         assert!(!tokens.is_fresh(&ticket));
         assert!(!tokens.redeem(&ticket, "H", None).await);
     }
@@ -269,7 +292,7 @@ mod tests {
     #[test]
     fn forged_tokens_are_nothing() {
         let tokens = tokens();
-        let token = tokens.issue(1).token;
+        let token = tokens.issue(1, false).token;
         assert!(
             super::tests::tokens().read(&token).is_none(),
             "another server's key"
@@ -298,11 +321,11 @@ mod tests {
         let (one, other): (Arc<dyn Backplane>, Arc<dyn Backplane>) =
             (Arc::new(bus.join()), Arc::new(bus));
         let (here, there) = (tokens(), tokens());
-        let early = there.issue(1);
+        let early = there.issue(1, false);
         assert!(here.share_key("H", &*one).await);
         assert!(there.share_key("H", &*other).await);
 
-        let ticket = there.read(&here.issue(1).token).unwrap();
+        let ticket = there.read(&here.issue(1, false).token).unwrap();
         assert!(there.redeem(&ticket, "H", Some(&other)).await);
         assert!(!here.redeem(&ticket, "H", Some(&one)).await);
         assert!(

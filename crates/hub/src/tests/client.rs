@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -291,7 +291,11 @@ pub(super) fn connect<H: Hub>(served: &Arc<Served<H>>, id: &str) -> Client {
 /// A client of a user that has not said anything yet.
 fn connect_as<H: Hub>(served: &Arc<Served<H>>, id: &str, user: Option<&str>) -> Client {
     let options = &served.lifetime.options;
-    let connection = Connection::new(id.into(), options);
+    let connection = if options.allow_stateful_reconnects {
+        Connection::new(id.into(), options).resumable()
+    } else {
+        Connection::new(id.into(), options)
+    };
     let request = ConnectingRequest::default();
     let connection = Arc::new(connection.begun_with(request, user.map(str::to_owned)));
     let input = Arc::new(Pipe::new(options.application_max_buffer_size));
@@ -351,7 +355,12 @@ impl Client {
 
     /// Sends one record.
     pub(super) async fn send(&self, record: &str) {
-        let mut bytes = BytesMut::from(format!("{record}\x1e").as_str());
+        self.send_bytes(&format!("{record}\x1e")).await;
+    }
+
+    /// Sends bytes, wherever records begin and end.
+    pub(super) async fn send_bytes(&self, bytes: &str) {
+        let mut bytes = BytesMut::from(bytes);
         soon(poll_fn(|context| {
             self.input.poll_write(context, &mut bytes)
         }))
@@ -445,5 +454,34 @@ impl Client {
     pub(super) async fn ended(self) -> CloseReason {
         soon(self.handled).await.unwrap();
         self.connection.end_reason().unwrap().clone()
+    }
+}
+
+impl Client {
+    /// Loses the socket, with everything that has been written to it and not been looked at.
+    pub(super) fn lose_socket(&mut self) {
+        self.bytes.clear();
+        assert!(self.connection.outbox.detach());
+    }
+
+    /// Comes back on another socket, which begins with what the server says of it.
+    pub(super) async fn come_back(&mut self) -> String {
+        assert!(self.connection.attach());
+        self.input.begin_anew();
+        self.next().await
+    }
+
+    /// How many bytes leave for the client now; they are lost.
+    pub(super) fn take_bytes(&mut self) -> usize {
+        let mut context = Context::from_waker(Waker::noop());
+        let outbox = &self.connection.outbox;
+        assert!(
+            outbox
+                .poll_write_to(&mut context, &mut self.bytes)
+                .is_pending()
+        );
+        let taken = self.bytes.len();
+        self.bytes.clear();
+        taken
     }
 }

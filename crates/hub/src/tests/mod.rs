@@ -6,6 +6,7 @@ mod client_results;
 mod connections;
 mod invocations;
 mod servers;
+mod stateful;
 mod streams;
 mod surroundings;
 mod users;

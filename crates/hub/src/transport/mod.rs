@@ -1,6 +1,7 @@
 //! What carries a connection's bytes. A transport never looks into a message.
 
 pub(crate) mod long_polling;
+pub(crate) mod resumable;
 pub(crate) mod server_sent_events;
 pub(crate) mod session;
 pub(crate) mod upgrade;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
@@ -18,26 +19,46 @@ use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::options::HubOptions;
 use crate::pipe::Pipe;
+use crate::transport::resumable::Resumable;
 
 /// How many bytes a second the body of a POST must bring beyond the patience that it is given: as Kestrel demands.
 const SLOWEST_BODY: u32 = 240;
 
 /// Everything that is connected to an endpoint, by connection id, from its first request to its last.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Arc<str>, Attached>>);
+pub(crate) struct Sessions {
+    table: Mutex<HashMap<Arc<str>, Attached>>,
+    /// How many resumable connections have no socket now.
+    detached: AtomicUsize,
+}
 
 /// What a connection id stands for.
 #[derive(Debug, Clone)]
 pub(crate) enum Attached {
     /// A connection that is one socket.
     WebSocket,
+    /// One that is one socket after another.
+    Resumable(Arc<Resumable>),
     /// One that is many requests.
     Session(Arc<Session>),
 }
 
 impl Sessions {
     fn table(&self) -> MutexGuard<'_, HashMap<Arc<str>, Attached>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a resumable connection that has lost its socket; false if there are `most` already.
+    pub(crate) fn count_detached(&self, most: usize) -> bool {
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        self.detached
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
+    }
+
+    /// One of those that were counted has a socket again, or is over.
+    pub(crate) fn uncount_detached(&self) {
+        self.detached.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Attached> {
@@ -63,18 +84,26 @@ impl Sessions {
         self.table().remove(id);
     }
 
-    /// Once a second: ends sessions whose client has been away for too long.
+    /// Once a second: ends connections whose client has been away for too long.
     pub(crate) fn reap(&self, limit: Duration) {
         let mut dead = Vec::new();
-        self.table().retain(|_, attached| match attached {
-            Attached::Session(session) if session.away_for() > limit => {
-                dead.push(Arc::clone(session));
-                false
+        self.table().retain(|_, attached| {
+            let away = match attached {
+                Attached::WebSocket => Duration::ZERO,
+                Attached::Resumable(resumable) => resumable.away_for(),
+                Attached::Session(session) => session.away_for(),
+            };
+            if away > limit {
+                dead.push(attached.clone());
             }
-            _ => true,
+            away <= limit
         });
-        for session in dead {
-            session.abandon();
+        for attached in dead {
+            match attached {
+                Attached::WebSocket => {}
+                Attached::Resumable(resumable) => resumable.abandon(),
+                Attached::Session(session) => session.abandon(),
+            }
         }
     }
 }

@@ -36,6 +36,15 @@ thread_local! {
     static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
+/// How a socket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// With its connection.
+    Over,
+    /// Without a word, and the connection can go on on another.
+    Lost,
+}
+
 /// Carries bytes between a socket and a connection until both are done with each other.
 ///
 /// `early` is what the client sent right behind its request. Returns when the socket can be dropped, which a client
@@ -46,7 +55,8 @@ pub(crate) async fn run<S>(
     connection: &Connection,
     input: &Pipe,
     options: &HubOptions,
-) where
+) -> Carried
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pump = Pump {
@@ -58,16 +68,20 @@ pub(crate) async fn run<S>(
     };
     pump.feed(early);
     let written = poll_fn(|context| pump.poll(context, &mut socket)).await;
+    if written.is_err() && connection.is_resumable() {
+        return Carried::Lost;
+    }
     if written.is_err() {
         // There is nobody left to write to.
         input.end(CloseReason::ConnectionLost);
         connection.end(CloseReason::ConnectionLost);
         connection.outbox.kill();
-        return;
+        return Carried::Over;
     }
     if let Err(error) = part(socket, connection).await {
         tracing::debug!(%error, "a client did not wait for the end");
     }
+    Carried::Over
 }
 
 /// The close handshake. Our half goes out with an end of the stream right behind it, and whatever the peer still
@@ -148,6 +162,9 @@ impl Pump<'_> {
                 self.feed(bytes);
                 bytes.len()
             })? {
+                Poll::Ready(0) if self.connection.is_resumable() => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 Poll::Ready(0) => self.end_input(CloseReason::ConnectionLost),
                 Poll::Ready(_) => {}
                 Poll::Pending => return Poll::Pending,
@@ -158,6 +175,10 @@ impl Pump<'_> {
     fn feed(&mut self, bytes: &[u8]) {
         if let Some(control) = self.engine.feed(bytes, &mut self.arrived) {
             self.connection.send(control);
+        }
+        if self.engine.end.is_some() {
+            // A goodbye, or an offence, is no lost network.
+            self.connection.forgo_resumption();
         }
     }
 
