@@ -101,6 +101,11 @@ pub(crate) struct Serve {
     )]
     pub(crate) allow_origins: Vec<String>,
 
+    /// Keep the connections of clients that use withStatefulReconnect() for 15 seconds when their network is lost, with everything that was sent to
+    /// them meanwhile. Costs up to 100,000 bytes for each. With several servers a client must meet the same one again; elsewhere it connects anew.
+    #[arg(long, env = "HUBCAST_STATEFUL_RECONNECT")]
+    pub(crate) stateful_reconnect: bool,
+
     /// How log lines on standard error look.
     #[arg(long, env = "HUBCAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,

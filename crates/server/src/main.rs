@@ -88,6 +88,7 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
     let mut chat = HubEndpoint::new(ChatHub).options(HubOptions {
         hub_name: Some(settings.hub_name),
         allowed_origins: AllowedOrigins::list(settings.allow_origins)?,
+        allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
     if let Some(redis) = redis {
