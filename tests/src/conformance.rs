@@ -43,6 +43,11 @@ impl Conformance {
         &self.url
     }
 
+    /// How much memory it occupies, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
     /// Fails the test if the server has ended, or has panicked somewhere.
     pub fn assert_calm(&mut self) {
         assert!(!self.process.has_ended(), "conformance has ended");

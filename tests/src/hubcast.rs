@@ -132,18 +132,7 @@ impl Hubcast {
 
     /// How much memory it occupies, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("a running process has a status");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("a running process has memory");
-        let kibibytes: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .expect("a number of kB");
-        kibibytes * 1024
+        self.process.resident_bytes()
     }
 
     /// Sends a signal.

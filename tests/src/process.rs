@@ -1,5 +1,6 @@
 //! A child process whose output is kept, and which never outlives the test that started it.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -104,6 +105,22 @@ impl Process {
     /// What it has printed on standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.last(usize::MAX)
+    }
+
+    /// How much memory it occupies, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .expect("a running process has a status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a running process has memory");
+        let kibibytes: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.parse().ok())
+            .expect("a number of kB");
+        kibibytes * 1024
     }
 
     /// Sends a signal. Fails the test if the process is gone already.
