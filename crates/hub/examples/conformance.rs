@@ -19,8 +19,9 @@ use axum::ServiceExt;
 use axum::serve::ListenerExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use hubcast::{
-    AllowedOrigins, ByteArray, CallerContext, ClientStream, CloseReason, ConnectingRequest, Hub,
-    HubEndpoint, HubError, HubOptions, HubResult, Methods, Timestamp, Transports, fold_hub_path,
+    AllowedOrigins, ByEncoding, ByteArray, CallerContext, ClientStream, CloseReason,
+    ConnectingRequest, Hub, HubEndpoint, HubError, HubOptions, HubResult, Methods, Timestamp,
+    Transports, fold_hub_path,
 };
 use objects::{Color, ComplexObject, CustomObject};
 use serde_json::value::RawValue;
@@ -198,7 +199,10 @@ impl TestHub {
     }
 
     async fn call_back_many_args(&self, ctx: &CallerContext) -> HubResult {
-        let object = BTreeMap::from([("a", 1)]);
+        let object = ByEncoding {
+            json: BTreeMap::from([("a", 1)]),
+            messagepack: BTreeMap::from([("A", 1)]),
+        };
         let args = (1, "two", 3.5, true, None::<()>, [1, 2], object);
         Ok(ctx.clients().caller().send("ManyArgs", args).await?)
     }
