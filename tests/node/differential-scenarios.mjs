@@ -143,9 +143,9 @@ scenario('DELETE ends a connection that is polled, and then it is gone', async (
   await s.post(id, invocation('1', 'Echo', 'x'));
   await s.polled(id, poll);
   const last = s.poll(id);
-  await s.post(id, record({ type: 6 }));
+  await s.polling(); // takes many requests; by then the poll has arrived
   await s.http('DELETE', id);
-  await s.polled(id, last);
+  await last.result(); // mostly with a Close message; 3.1 is sometimes faster than that
   for (const method of ['GET', 'POST', 'DELETE']) await s.http(method, id);
 });
 scenario('bad input over Long Polling: the reason, the end, and nothing', async (s) => {
