@@ -94,11 +94,11 @@ test('no answer to a poll may be cached, whatever it is', { skip: notCached }, a
   const older = polling.poll();
   await polling.send(HANDSHAKE);
   answers.data = await older.result();
-  const overtaken = polling.poll();
-  const newer = polling.poll();
-  answers.overtaken = await overtaken.result();
+  // Whichever of the two comes first.
+  const polls = [polling.poll(), polling.poll()].map((poll) => poll.result());
+  answers.overtaken = await Promise.race(polls);
   await polling.send(`garbage${RS}`);
-  answers.goodbye = await newer.result();
+  answers.goodbye = (await Promise.all(polls)).find((answer) => answer !== answers.overtaken);
   answers.end = await polling.poll().result();
   answers.gone = await polling.poll().result();
   answers['without an id'] = await request('GET');
@@ -301,9 +301,9 @@ test('a connection that polls ends with DELETE, and its poll with it', async (t)
   check(answer, [202, '']);
   assert.match(answer.headers['content-type'], /^text\/plain/);
   const last = await poll.result();
-  // Whether the hub can still say goodbye is a matter of luck.
+  // Whether the hub can still say goodbye is a matter of luck, and so is which of the two requests came first.
   if (last.status === 200) assert.deepEqual(recordsOf(last), [GOODBYE]);
-  else check(last, [204, '']);
+  else if (last.status !== 404) check(last, [204, '']);
   await isGone(polling.id);
 });
 

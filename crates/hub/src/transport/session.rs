@@ -207,6 +207,9 @@ impl Session {
         let _turn = self.posting.lock().await;
         let mut pieces = body.into_data_stream();
         let mut left = patience;
+        if self.input.has_ended() {
+            return Err(PostError::Gone);
+        }
         loop {
             let asked = Instant::now();
             let piece = match timeout(left, pieces.next()).await {
@@ -216,11 +219,21 @@ impl Session {
             };
             let earned = Duration::from_secs(piece.len() as u64) / SLOWEST_BODY;
             left = (left.saturating_sub(asked.elapsed()) + earned).min(patience);
+            if self.input.has_ended() {
+                return Err(PostError::Gone);
+            }
             let mut piece = BytesMut::from(piece);
-            poll_fn(|context| self.input.poll_write(context, &mut piece)).await;
-        }
-        if self.input.has_ended() {
-            return Err(PostError::Gone);
+            let mut waited = false;
+            poll_fn(|context| {
+                let written = self.input.poll_write(context, &mut piece);
+                waited |= written.is_pending();
+                written
+            })
+            .await;
+            // Otherwise it was taken, whatever the hub has made of it since.
+            if waited && self.input.has_ended() {
+                return Err(PostError::Gone);
+            }
         }
         Ok(())
     }
