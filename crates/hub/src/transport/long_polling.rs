@@ -35,6 +35,7 @@ pub(crate) async fn poll(
     patience: Duration,
 ) -> Response {
     let mut newest = session.supersede();
+    let _turn = session.polling.lock().await;
     let outbox = &session.connection.outbox;
     let taken = tokio::select! {
         biased;
@@ -65,4 +66,52 @@ fn over() -> Response {
         StatusCode::NO_CONTENT,
         [(header::CONTENT_TYPE, "text/plain")],
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use futures_util::future::{Either, select};
+    use hubcast_protocol::Encoding;
+    use tokio::task::JoinError;
+
+    use crate::connection::Connection;
+    use crate::frame::Frame;
+    use crate::options::HubOptions;
+
+    /// Two polls at the same time, on two threads, and a message: one of them brings it, every time.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn polls_that_replace_each_other_lose_nothing() {
+        let options = HubOptions::default();
+        let connection = Connection::new("a".into(), &options);
+        let session = Arc::new(Session::new(connection, &options));
+        let sessions = Arc::new(Sessions::default());
+        let start = || {
+            let (session, sessions) = (Arc::clone(&session), Arc::clone(&sessions));
+            tokio::spawn(async move { poll(&session, &sessions, Duration::from_mins(1)).await })
+        };
+        let body_of = async |answer: Result<Response, JoinError>| {
+            to_bytes(answer.unwrap().into_body(), 1_000).await.unwrap()
+        };
+        let mut waiting = start();
+        for _ in 0..5_000 {
+            let another = start();
+            let message = Frame::from_payload(Encoding::Json, b"{}");
+            session.connection.send(message);
+            // One has been replaced, or has brought the message before it could be.
+            let first = timeout(Duration::from_secs(10), select(waiting, another)).await;
+            let (Either::Left((answer, rest)) | Either::Right((answer, rest))) =
+                first.expect("an answer");
+            let body = body_of(answer).await;
+            if body.is_empty() {
+                let last = timeout(Duration::from_secs(10), rest).await;
+                assert_eq!(body_of(last.expect("an answer")).await, "{}");
+                waiting = start();
+            } else {
+                assert_eq!(body, "{}");
+                waiting = rest;
+            }
+        }
+    }
 }

@@ -116,6 +116,8 @@ pub(crate) struct Session {
     presence: Mutex<Presence>,
     /// POSTs take turns, so that their bytes do not mix.
     posting: tokio::sync::Mutex<()>,
+    /// Polls take turns: an older one that has been replaced is done with the outbox before a newer one looks into it.
+    pub(crate) polling: tokio::sync::Mutex<()>,
     /// Counts the requests that bring messages; a newer one replaces an older one.
     newest: watch::Sender<u64>,
 }
@@ -163,6 +165,7 @@ impl Session {
                 started: false,
             }),
             posting: tokio::sync::Mutex::new(()),
+            polling: tokio::sync::Mutex::new(()),
             newest: watch::Sender::new(0),
         }
     }
