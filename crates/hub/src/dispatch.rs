@@ -56,9 +56,15 @@ pub(crate) struct Dispatcher<'a, H: Hub> {
 struct Begun {
     call: Call,
     state: Arc<CallState>,
+    /// Whether it answers with a stream; not if it is refused.
     is_stream: bool,
-    /// The ids of the streams that it reads.
-    streams: Vec<String>,
+    /// The streams that it reads, by their ids, those that the client has ended included.
+    streams: Vec<(String, Arc<dyn Upload>)>,
+}
+
+/// Whether calls of a method take one of the slots: streams, and calls with streams of the client, run beside them.
+fn takes_slot<H>(method: &Registered<H>) -> bool {
+    !method.method.is_stream() && method.method.streams() == 0
 }
 
 /// A running call and its number.
@@ -173,10 +179,10 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
                 .max(1)
     }
 
-    /// Whether a call takes one of the slots: streams, and calls with streams of the client, run beside them.
+    /// Whether a call takes one of the slots; one of a method that does not exist waits its turn, too.
     fn wants_slot(&self, invocation: &Invocation<'_>) -> bool {
         let method = self.served.methods.find(&invocation.target);
-        method.is_none_or(|method| !method.method.is_stream() && method.method.streams() == 0)
+        method.is_none_or(takes_slot)
     }
 
     fn call_of(&self, invocation: &Invocation<'_>) -> Call {
@@ -200,24 +206,26 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         if canceled {
             state.stop(Stop::Canceled);
         }
-        let Some((mut running, uploads)) = self.bind(method, invocation, &call, kind, &state)
+        let refusal = self.refusal(method, invocation, &call, kind);
+        let is_stream = method.method.is_stream() && refusal.is_none();
+        let Some((mut running, uploads)) = self.bind(method, invocation, &call, refusal, &state)
         else {
             return;
         };
-        let is_stream = method.method.is_stream();
-        if !is_stream && uploads.is_empty() {
+        if takes_slot(method) {
             state.take_slot(&self.connection.slots);
         }
         if let Some(answer) = running.as_mut().now_or_never() {
             state.give_slot_back(&self.connection.slots);
             return self.answer(answer);
         }
-        let streams: Vec<_> = invocation
+        let ids = invocation
             .stream_ids
             .iter()
-            .map(|id| id.clone().into_owned())
-            .collect();
-        self.uploads.extend(streams.iter().cloned().zip(uploads));
+            .map(|id| id.clone().into_owned());
+        // None if the call is refused: the ids may be those of others.
+        let streams: Vec<_> = ids.zip(uploads).collect();
+        self.uploads.extend(streams.iter().cloned());
         let number = self.next_call;
         self.next_call += 1;
         let begun = Begun {
@@ -237,10 +245,9 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         method: &Registered<H>,
         invocation: &Invocation<'_>,
         call: &Call,
-        kind: Kind,
+        refusal: Option<String>,
         state: &Arc<CallState>,
     ) -> Option<(Running, Vec<Arc<dyn Upload>>)> {
-        let refusal = self.refusal(method, invocation, call, kind);
         let refused = refusal.is_some();
         let setting = Setting {
             hub: Arc::clone(&self.served.hub),
@@ -344,8 +351,11 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         if let Some((_, id)) = doubled {
             return failed(format!("Stream ID '{id}' is already in use."));
         }
-        let streams =
-            self.calls.values().filter(|begun| begun.is_stream).count() + self.uploads.len();
+        // A stream that the client has ended counts until its method has, which takes no slot either.
+        let begun = self.calls.values();
+        let streams: usize = begun
+            .map(|begun| usize::from(begun.is_stream) + begun.streams.len())
+            .sum();
         let wanted = sent + usize::from(kind == Kind::Stream);
         let most = self.options().maximum_streams_per_client;
         if wanted > 0 && streams + wanted > most {
@@ -489,10 +499,16 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             return;
         };
         begun.state.give_slot_back(&self.connection.slots);
-        for id in begun.streams {
+        for (id, upload) in begun.streams {
             // The method may have given its stream to somebody else, who shall not wait for ever.
-            if let Some(upload) = self.uploads.remove(&id) {
-                upload.end(Ok(()));
+            upload.end(Ok(()));
+            // By now the id may be that of a newer stream.
+            if self
+                .uploads
+                .get(&id)
+                .is_some_and(|newest| Arc::ptr_eq(newest, &upload))
+            {
+                self.uploads.remove(&id);
             }
         }
     }

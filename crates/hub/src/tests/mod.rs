@@ -7,6 +7,7 @@ mod connections;
 mod invocations;
 mod servers;
 mod stateful;
+mod strangers;
 mod streams;
 mod surroundings;
 mod users;

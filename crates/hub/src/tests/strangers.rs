@@ -1,0 +1,245 @@
+//! What one client may do to the server, and to itself.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::client::{Client, connect, serve, soon};
+use crate::authorization::MethodCall;
+use crate::client_stream::ClientStream;
+use crate::close_reason::CloseReason;
+use crate::context::CallerContext;
+use crate::error::HubResult;
+use crate::filters::Filters;
+use crate::handler::Served;
+use crate::hub::Hub;
+use crate::methods::Methods;
+use crate::options::HubOptions;
+
+struct Host {
+    noted: mpsc::UnboundedSender<String>,
+    permits: Arc<Semaphore>,
+}
+
+impl Hub for Host {
+    fn methods() -> Methods<Self> {
+        Methods::new()
+            .method("Note", Self::note)
+            .method("Patient", Self::patient)
+            .method("Ask", Self::ask)
+            .method("Hold", Self::hold)
+            .method("Pairs", Self::pairs)
+            .method("Guarded", Self::guarded)
+            .authorize("Guarded", Self::decide)
+            .stream("Eventually", Self::eventually)
+    }
+
+    async fn on_connected(&self, ctx: &CallerContext) -> HubResult {
+        if ctx.connection_id() == "banned" {
+            ctx.abort();
+        }
+        Ok(())
+    }
+
+    async fn on_disconnected(&self, ctx: &CallerContext, _: &CloseReason) -> HubResult {
+        self.tell(format!("{} goes", ctx.connection_id()));
+        Ok(())
+    }
+}
+
+#[expect(clippy::unused_async, reason = "every hub method is async")]
+impl Host {
+    fn tell(&self, text: impl Into<String>) {
+        let _ = self.noted.send(text.into());
+    }
+
+    async fn note(&self, _: &CallerContext, text: String) -> HubResult {
+        self.tell(text);
+        Ok(())
+    }
+
+    async fn patient(&self, ctx: &CallerContext) -> HubResult {
+        self.tell("patient");
+        ctx.cancelled().await;
+        self.tell("cancelled");
+        Ok(())
+    }
+
+    async fn ask(&self, ctx: &CallerContext) -> HubResult<Option<String>> {
+        self.tell("asking");
+        Ok(ctx.clients().caller().invoke("Question", ("why?",)).await?)
+    }
+
+    /// Reads its stream when it gets a permit.
+    async fn hold(&self, _: &CallerContext, mut items: ClientStream<u32>) -> HubResult<u32> {
+        self.tell("holding");
+        self.permits.acquire().await?.forget();
+        let mut sum = 0;
+        while let Some(item) = items.next().await {
+            sum += item?;
+        }
+        Ok(sum)
+    }
+
+    async fn pairs(
+        &self,
+        _: &CallerContext,
+        mut a: ClientStream<u32>,
+        mut b: ClientStream<u32>,
+    ) -> HubResult {
+        while let (Some(Ok(_)), Some(Ok(_))) = (a.next().await, b.next().await) {}
+        self.tell("no more pairs");
+        Ok(())
+    }
+
+    async fn guarded(&self, _: &CallerContext, items: ClientStream<u32>) -> HubResult<u32> {
+        self.tell("guarded");
+        let mut items = items;
+        let mut sum = 0;
+        while let Some(item) = items.next().await {
+            sum += item?;
+        }
+        Ok(sum)
+    }
+
+    async fn decide(&self, _: &CallerContext, _: MethodCall<'_>) -> bool {
+        self.tell("deciding");
+        match self.permits.acquire().await {
+            Ok(permit) => permit.forget(),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    async fn eventually(
+        &self,
+        _: &CallerContext,
+    ) -> HubResult<impl Stream<Item = HubResult<u32>> + use<>> {
+        self.tell("eventually");
+        self.permits.acquire().await?.forget();
+        self.tell("at last");
+        Ok(stream::iter([Ok(1)]))
+    }
+}
+
+struct Scene {
+    served: Arc<Served<Host>>,
+    permits: Arc<Semaphore>,
+    noted: mpsc::UnboundedReceiver<String>,
+}
+
+impl Scene {
+    fn new(filters: Filters) -> Self {
+        let permits = Arc::new(Semaphore::new(0));
+        let (noting, noted) = mpsc::unbounded_channel();
+        let hub = Host {
+            noted: noting,
+            permits: Arc::clone(&permits),
+        };
+        Self {
+            served: serve(hub, HubOptions::default(), filters),
+            permits,
+            noted,
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let mut client = connect(&self.served, "a");
+        client.shake_hands().await;
+        client
+    }
+
+    async fn expect(&mut self, notes: &[&str]) {
+        for note in notes {
+            assert_eq!(soon(self.noted.recv()).await.unwrap(), *note);
+        }
+    }
+
+    /// Everything that has been noted when nobody has anything to do any more.
+    async fn settled(&mut self) -> Vec<String> {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        std::iter::from_fn(|| self.noted.try_recv().ok()).collect()
+    }
+}
+
+fn scene() -> Scene {
+    Scene::new(Arc::default())
+}
+
+/// Calls a method with streams of the client; `streams` is a JSON array.
+async fn upload(client: &Client, id: u32, target: &str, streams: &str) {
+    client
+        .send(&format!(
+            r#"{{"type":1,"invocationId":"{id}","target":"{target}","arguments":[],"streamIds":{streams}}}"#
+        ))
+        .await;
+}
+
+async fn item(client: &Client, stream: &str, value: u32) {
+    client
+        .send(&format!(
+            r#"{{"type":2,"invocationId":"{stream}","item":{value}}}"#
+        ))
+        .await;
+}
+
+async fn end(client: &Client, stream: &str) {
+    client
+        .send(&format!(r#"{{"type":3,"invocationId":"{stream}"}}"#))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_whose_streams_have_ended_count_until_they_end_themselves() {
+    let mut scene = scene();
+    let client = scene.client().await;
+    for id in 0..150 {
+        upload(&client, id, "Hold", r#"["s"]"#).await;
+        end(&client, "s").await;
+    }
+    assert_eq!(scene.settled().await.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_ends_leaves_a_newer_stream_of_the_same_id_alone() {
+    let mut scene = scene();
+    let mut client = scene.client().await;
+    upload(&client, 1, "Hold", r#"["s"]"#).await;
+    item(&client, "s", 1).await;
+    end(&client, "s").await;
+    upload(&client, 2, "Hold", r#"["s"]"#).await;
+    item(&client, "s", 2).await;
+    scene.expect(&["holding", "holding"]).await;
+    scene.permits.add_permits(1);
+    client
+        .expect(r#"{"type":3,"invocationId":"1","result":1}"#)
+        .await;
+    item(&client, "s", 3).await;
+    end(&client, "s").await;
+    scene.permits.add_permits(1);
+    client
+        .expect(r#"{"type":3,"invocationId":"2","result":5}"#)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_leaves_the_stream_whose_id_it_wanted_alone() {
+    let mut scene = scene();
+    let mut client = scene.client().await;
+    upload(&client, 1, "Guarded", r#"["s"]"#).await;
+    scene.permits.add_permits(1);
+    scene.expect(&["deciding", "guarded"]).await;
+    item(&client, "s", 1).await;
+    upload(&client, 2, "Guarded", r#"["s"]"#).await;
+    scene.expect(&["deciding"]).await;
+    scene.permits.add_permits(1);
+    client
+        .expect(r#"{"type":3,"invocationId":"2","error":"An unexpected error occurred invoking 'Guarded' on the server. HubException: Stream ID 's' is already in use."}"#)
+        .await;
+    item(&client, "s", 2).await;
+    end(&client, "s").await;
+    client
+        .expect(r#"{"type":3,"invocationId":"1","result":3}"#)
+        .await;
+}
