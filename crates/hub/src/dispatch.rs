@@ -62,6 +62,20 @@ struct Begun {
     streams: Vec<(String, Arc<dyn Upload>)>,
 }
 
+impl Begun {
+    /// The client no longer wants the call. Gives the answer if it is due now: a stream ends at once, whatever its method
+    /// still does, so that its id may be used again.
+    fn take_back(&mut self) -> Option<Frame> {
+        self.state.stop(Stop::Canceled);
+        if !self.is_stream {
+            return None;
+        }
+        let end = self.call.stream_ended();
+        self.call.invocation_id = None;
+        end
+    }
+}
+
 /// Whether calls of a method take one of the slots: streams, and calls with streams of the client, run beside them.
 fn takes_slot<H>(method: &Registered<H>) -> bool {
     !method.method.is_stream() && method.method.streams() == 0
@@ -228,12 +242,15 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         self.uploads.extend(streams.iter().cloned());
         let number = self.next_call;
         self.next_call += 1;
-        let begun = Begun {
+        let mut begun = Begun {
             call,
             state,
             is_stream,
             streams,
         };
+        if canceled {
+            self.answer(begun.take_back());
+        }
         self.calls.insert(number, begun);
         let running = Numbered(number, running);
         self.running.get_or_insert_default().push(running);
@@ -413,11 +430,8 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         let Some(begun) = found else {
             return self.waiting.cancel(id);
         };
-        begun.state.stop(Stop::Canceled);
-        if begun.is_stream {
-            // Its completion leaves now, whatever it still does: the id may be used again.
-            begun.call.invocation_id = None;
-        }
+        let end = begun.take_back();
+        self.answer(end);
     }
 
     /// Goes on with what runs, or begins what waits. Never ready while there is nothing to do.
@@ -445,8 +459,9 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         };
         match running.poll_next_unpin(context) {
             Poll::Ready(Some((number, answer))) => {
-                self.end_call(number);
-                self.answer(answer);
+                if self.end_call(number) {
+                    self.answer(answer);
+                }
                 Poll::Ready(())
             }
             Poll::Ready(None) => {
@@ -494,9 +509,10 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         true
     }
 
-    fn end_call(&mut self, number: u64) {
+    /// Forgets a call; false if its answer is no longer wanted, or has been given.
+    fn end_call(&mut self, number: u64) -> bool {
         let Some(begun) = self.calls.remove(&number) else {
-            return;
+            return false;
         };
         begun.state.give_slot_back(&self.connection.slots);
         for (id, upload) in begun.streams {
@@ -511,6 +527,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
                 self.uploads.remove(&id);
             }
         }
+        begun.call.invocation_id.is_some()
     }
 
     /// The connection is over. Calls that run are let finish on their own, although nobody hears their answers: what

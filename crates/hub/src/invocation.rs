@@ -294,7 +294,7 @@ async fn send_items(
     loop {
         let item = tokio::select! {
             biased;
-            why = context.state().until_stopped() => return farewell(items, why, call, context).await,
+            why = context.state().until_stopped() => return farewell(items, why, call).await,
             item = items.next() => item,
         };
         match item {
@@ -304,7 +304,7 @@ async fn send_items(
         }
         tokio::select! {
             biased;
-            why = context.state().until_stopped() => return farewell(items, why, call, context).await,
+            why = context.state().until_stopped() => return farewell(items, why, call).await,
             () = context.room() => {}
         }
         // A stream that always has more would otherwise keep its connection's task to itself.
@@ -317,17 +317,12 @@ async fn farewell(
     mut items: BoxStream<'_, HubResult<Frame>>,
     why: Stop,
     call: &Call,
-    context: &CallerContext,
 ) -> Option<Frame> {
-    match why {
-        Stop::Shutdown => return call.failed_to_run(SHUTTING_DOWN),
-        // At once: what comes now is not for the client any more.
-        Stop::Canceled => call
-            .stream_ended()
-            .into_iter()
-            .for_each(|end| context.connection().send(end)),
-        Stop::Disconnected => {}
+    if why == Stop::Shutdown {
+        return call.failed_to_run(SHUTTING_DOWN);
     }
+    // What comes now is not for the client any more.
     let _ = timeout(STREAM_FAREWELL, items.next()).await;
-    None
+    // A client that took the stream back has been told its end already, unless it did so before the stream began.
+    call.stream_ended()
 }

@@ -243,3 +243,24 @@ async fn a_refused_call_leaves_the_stream_whose_id_it_wanted_alone() {
         .expect(r#"{"type":3,"invocationId":"1","result":3}"#)
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_taken_back_before_it_is_there_ends_at_once_and_once() {
+    let mut scene = scene();
+    let mut client = scene.client().await;
+    client.stream("1", "Eventually", "[]").await;
+    scene.expect(&["eventually"]).await;
+    client.send(r#"{"type":5,"invocationId":"1"}"#).await;
+    client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
+    // The id is free again, and what the first call still does is not told under it.
+    client.stream("1", "Eventually", "[]").await;
+    scene.expect(&["eventually"]).await;
+    scene.permits.add_permits(1);
+    scene.expect(&["at last"]).await;
+    client.expect_nothing().await;
+    scene.permits.add_permits(1);
+    client
+        .expect(r#"{"type":2,"invocationId":"1","item":1}"#)
+        .await;
+    client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
+}
