@@ -530,6 +530,29 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         begun.call.invocation_id.is_some()
     }
 
+    /// The client has said goodbye: runs what still waits, which hears that nobody wants its outcome any more. Calls that
+    /// wait for a client that does not read its answers are not begun.
+    pub(crate) async fn finish(&mut self) {
+        while !self.waiting.is_empty() && !self.is_crowded() {
+            for begun in self.calls.values() {
+                begun.state.stop(Stop::Disconnected);
+                for (id, upload) in &begun.streams {
+                    // Nothing more of it can come; whoever reads it may be what the others wait for.
+                    if !self.waiting.is_about_stream(id) && !self.is_stuck(upload) {
+                        upload.end(Err(ClientStreamError::Disconnected));
+                    }
+                }
+            }
+            self.run().await;
+        }
+    }
+
+    /// Whether an item waits for room in a stream.
+    fn is_stuck(&self, upload: &Arc<dyn Upload>) -> bool {
+        let stuck = self.stuck.as_ref();
+        stuck.is_some_and(|(stuck, _)| Arc::ptr_eq(stuck, upload))
+    }
+
     /// The connection is over. Calls that run are let finish on their own, although nobody hears their answers: what
     /// a method does should not depend on a stranger's network. Calls that still wait are never begun.
     pub(crate) fn abandon(mut self) {

@@ -223,12 +223,10 @@ impl<H: Hub> Served<H> {
             | CloseReason::ConnectionLost
                 if dispatcher.has_waiting() =>
             {
-                while dispatcher.has_waiting() && !dispatcher.is_crowded() {
-                    tokio::select! {
-                        biased;
-                        _ = connection.ended() => break,
-                        () = dispatcher.run() => {}
-                    }
+                tokio::select! {
+                    biased;
+                    _ = connection.ended() => {}
+                    () = dispatcher.finish() => {}
                 }
             }
             CloseReason::ServerShutdown

@@ -264,3 +264,40 @@ async fn a_stream_that_is_taken_back_before_it_is_there_ends_at_once_and_once() 
         .await;
     client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_its_clients_end_does_not_put_off_a_goodbye() {
+    let mut scene = scene();
+    let client = scene.client().await;
+    client.call(1, "Patient", "[]").await;
+    client.call(2, "Note", r#"["behind"]"#).await;
+    client.call(3, "Patient", "[]").await;
+    client.call(4, "Note", r#"["last"]"#).await;
+    client.send(r#"{"type":7}"#).await;
+    let notes = [
+        "patient",
+        "cancelled",
+        "behind",
+        "patient",
+        "cancelled",
+        "last",
+        "a goes",
+    ];
+    scene.expect(&notes).await;
+    assert_eq!(client.ended().await, CloseReason::ClientLeft);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_can_go_on_with_does_not_put_off_a_goodbye() {
+    let mut scene = scene();
+    let client = scene.client().await;
+    client.call(1, "Patient", "[]").await;
+    client.call(2, "Note", r#"["behind"]"#).await;
+    upload(&client, 3, "Pairs", r#"["a","b"]"#).await;
+    for value in 0..20 {
+        item(&client, "a", value).await;
+    }
+    client.send(r#"{"type":7}"#).await;
+    let notes = ["patient", "cancelled", "behind", "no more pairs", "a goes"];
+    scene.expect(&notes).await;
+}
