@@ -250,6 +250,10 @@ async fn take_records<H: Hub>(
     intake: &mut Intake,
 ) -> Result<bool, CloseReason> {
     loop {
+        // Whoever has been thrown out is not heard any more, even if it spoke before it was.
+        if let Some(reason) = connection.end_reason() {
+            return Err(reason.clone());
+        }
         if !dispatcher.has_room() {
             return Ok(intake.look_ahead());
         }

@@ -301,3 +301,18 @@ async fn a_stream_that_nobody_can_go_on_with_does_not_put_off_a_goodbye() {
     let notes = ["patient", "cancelled", "behind", "no more pairs", "a goes"];
     scene.expect(&notes).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_a_client_says_is_heard_once_the_hub_has_thrown_it_out() {
+    let mut scene = scene();
+    let client = connect(&scene.served, "banned");
+    client
+        .send(concat!(
+            r#"{"protocol":"json","version":1}"#,
+            "\x1e",
+            r#"{"type":1,"target":"Note","arguments":["evil"]}"#
+        ))
+        .await;
+    scene.expect(&["banned goes"]).await;
+    assert_eq!(client.ended().await, CloseReason::Aborted);
+}
