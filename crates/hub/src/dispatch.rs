@@ -28,6 +28,10 @@ use crate::methods::Registered;
 use crate::options::HubOptions;
 use crate::waiting::{Postponed, Waiting};
 
+/// How many calls of a client may be under way that are neither streams nor hold a slot, about: they wait for the answer of
+/// a client, or for permission. More wait like those without a slot. Far more than anybody needs.
+const MOST_ASIDE: usize = 1024;
+
 /// Whether the client called a method as a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -177,12 +181,23 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
     fn take_call(&mut self, record: &Bytes, invocation: &Invocation<'_>, kind: Kind) {
         let must_wait = !self.waiting.is_empty()
             || self.is_crowded()
+            || self.is_full()
             || (kind == Kind::Plain && !self.has_slot() && self.wants_slot(invocation));
         if must_wait {
             self.waiting.postpone_call(record, invocation);
         } else {
             self.start(invocation, kind, false);
         }
+    }
+
+    /// Whether as many calls are under way as may be.
+    fn is_full(&self) -> bool {
+        let options = self.options();
+        let most = options
+            .maximum_parallel_invocations_per_client
+            .saturating_add(options.maximum_streams_per_client)
+            .saturating_add(MOST_ASIDE);
+        self.calls.len() >= most
     }
 
     fn has_slot(&self) -> bool {
@@ -482,13 +497,16 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         let canceled = next.canceled;
         match self.encoding.parse(&record) {
             Ok(HubMessage::Invocation(invocation)) => {
-                if self.wants_slot(&invocation) && !self.has_slot() {
+                if self.is_full() || (self.wants_slot(&invocation) && !self.has_slot()) {
                     return false;
                 }
                 self.waiting.remove_first(&invocation.stream_ids);
                 self.start(&invocation, Kind::Plain, canceled);
             }
             Ok(HubMessage::StreamInvocation(invocation)) => {
+                if self.is_full() {
+                    return false;
+                }
                 self.waiting.remove_first(&invocation.stream_ids);
                 self.start(&invocation, Kind::Stream, canceled);
             }

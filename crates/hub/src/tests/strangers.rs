@@ -1,9 +1,11 @@
 //! What one client may do to the server, and to itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 
 use super::client::{Client, connect, serve, soon};
 use crate::authorization::MethodCall;
@@ -16,6 +18,9 @@ use crate::handler::Served;
 use crate::hub::Hub;
 use crate::methods::Methods;
 use crate::options::HubOptions;
+
+/// In which everybody does all there is to do: the paused clock moves on only then.
+const MOMENT: Duration = Duration::from_millis(1);
 
 struct Host {
     noted: mpsc::UnboundedSender<String>,
@@ -158,7 +163,7 @@ impl Scene {
 
     /// Everything that has been noted when nobody has anything to do any more.
     async fn settled(&mut self) -> Vec<String> {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(MOMENT).await;
         std::iter::from_fn(|| self.noted.try_recv().ok()).collect()
     }
 }
@@ -315,4 +320,35 @@ async fn nothing_that_a_client_says_is_heard_once_the_hub_has_thrown_it_out() {
         .await;
     scene.expect(&["banned goes"]).await;
     assert_eq!(client.ended().await, CloseReason::Aborted);
+}
+
+/// Sends calls until the server takes no more of them, or all are sent.
+async fn flood(client: &mut Client, kind: u8, target: &str) {
+    for id in 0..5_000 {
+        let call = format!(
+            r#"{{"type":{kind},"invocationId":"{id}","target":"{target}","arguments":[]}}"#
+        );
+        if timeout(MOMENT, client.send(&call)).await.is_err() {
+            return;
+        }
+        // It reads what it gets.
+        while timeout(MOMENT, client.next()).await.is_ok() {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_answers_of_their_client_are_bounded() {
+    let mut scene = scene();
+    let mut client = scene.client().await;
+    flood(&mut client, 1, "Ask").await;
+    assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_permission_are_bounded() {
+    let mut scene = scene();
+    let mut client = scene.client().await;
+    // As a stream, which it is not: it takes no slot, and is told so only if it may call the method at all.
+    flood(&mut client, 4, "Guarded").await;
+    assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
 }
