@@ -118,9 +118,12 @@ impl<H: Hub> Served<H> {
     async fn welcome(&self, connection: &Arc<Connection>) -> Result<(), CloseReason> {
         let state = Arc::new(CallState::of_welcome());
         let context = self.context(connection, &state);
-        let on_connected = Box::pin(self.hub.on_connected(&context));
-        let on_connected = around_connected(&self.filters, &context, on_connected);
-        let mut on_connected = AssertUnwindSafe(on_connected).catch_unwind();
+        // Made inside: making the futures is users' code as well.
+        let on_connected = async {
+            let on_connected = Box::pin(self.hub.on_connected(&context));
+            around_connected(&self.filters, &context, on_connected).await
+        };
+        let mut on_connected = Box::pin(AssertUnwindSafe(on_connected).catch_unwind());
         let outcome = tokio::select! {
             biased;
             outcome = &mut on_connected => outcome,
@@ -155,8 +158,11 @@ impl<H: Hub> Served<H> {
         let state = Arc::new(CallState::default());
         state.stop(Stop::Disconnected);
         let context = self.context(connection, &state);
-        let on_disconnected = Box::pin(self.hub.on_disconnected(&context, reason));
-        let on_disconnected = around_disconnected(&self.filters, &context, reason, on_disconnected);
+        // As in `welcome`.
+        let on_disconnected = async {
+            let on_disconnected = Box::pin(self.hub.on_disconnected(&context, reason));
+            around_disconnected(&self.filters, &context, reason, on_disconnected).await
+        };
         match AssertUnwindSafe(on_disconnected).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

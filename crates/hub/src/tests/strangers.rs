@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -13,7 +14,7 @@ use crate::client_stream::ClientStream;
 use crate::close_reason::CloseReason;
 use crate::context::CallerContext;
 use crate::error::HubResult;
-use crate::filters::Filters;
+use crate::filters::{Filters, HubFilter};
 use crate::handler::Served;
 use crate::hub::Hub;
 use crate::methods::Methods;
@@ -351,4 +352,42 @@ async fn calls_that_wait_for_permission_are_bounded() {
     // As a stream, which it is not: it takes no slot, and is told so only if it may call the method at all.
     flood(&mut client, 4, "Guarded").await;
     assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
+}
+
+struct Explosive;
+
+impl HubFilter for Explosive {
+    fn on_connected<'a>(
+        &'a self,
+        context: &'a CallerContext,
+        next: BoxFuture<'a, HubResult>,
+    ) -> BoxFuture<'a, HubResult> {
+        assert_ne!(context.connection_id(), "explosive", "on purpose");
+        next
+    }
+
+    fn on_disconnected<'a>(
+        &'a self,
+        context: &'a CallerContext,
+        _: &'a CloseReason,
+        next: BoxFuture<'a, HubResult>,
+    ) -> BoxFuture<'a, HubResult> {
+        assert_ne!(context.connection_id(), "explosive later", "on purpose");
+        next
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_panics_before_its_future_is_there_is_like_one_that_fails() {
+    let scene = Scene::new([Arc::new(Explosive) as Arc<dyn HubFilter>].into());
+    let mut client = connect(&scene.served, "explosive");
+    client.shake_hands().await;
+    client
+        .expect(r#"{"type":7,"error":"Connection closed with an error."}"#)
+        .await;
+    assert_eq!(client.ended().await.name(), "rejected");
+    let mut client = connect(&scene.served, "explosive later");
+    client.shake_hands().await;
+    client.send(r#"{"type":7}"#).await;
+    assert_eq!(client.ended().await, CloseReason::ClientLeft);
 }
