@@ -194,7 +194,10 @@ impl Lifetime {
 
     /// The connection is gone: it leaves everything, for good.
     pub(crate) fn disconnect(&self, connection: &Connection) {
-        self.connections().remove(&connection.id);
+        let removed = self.connections().remove(&connection.id);
+        if removed.is_some() && connection.encoding() == Encoding::MessagePack {
+            self.messagepack_readers.fetch_sub(1, Ordering::Relaxed);
+        }
         self.hang_up(connection);
         self.groups
             .remove_for_good(connection, |group| self.unsubscribe_group(group));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream};
+use hubcast_protocol::Encoding;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -352,6 +353,22 @@ async fn calls_that_wait_for_permission_are_bounded() {
     // As a stream, which it is not: it takes no slot, and is told so only if it may call the method at all.
     flood(&mut client, 4, "Guarded").await;
     assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_are_written_in_an_encoding_only_while_somebody_reads_it() {
+    let scene = scene();
+    let writes = || scene.served.lifetime.writes(Encoding::MessagePack);
+    assert!(!writes());
+    let mut client = connect(&scene.served, "a");
+    client
+        .send(r#"{"protocol":"messagepack","version":1}"#)
+        .await;
+    client.expect("{}").await;
+    assert!(writes());
+    client.input.end(CloseReason::ConnectionLost);
+    client.ended().await;
+    assert!(!writes());
 }
 
 struct Explosive;
