@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use hubcast_protocol::Invocation;
 
-/// What a waiting message costs beside its bytes.
+/// What a waiting message costs beside its bytes, and what each stream does that it is about.
 const OVERHEAD: usize = 96;
 
 /// Calls that wait for a slot, and everything behind them that must not overtake them.
@@ -23,14 +23,10 @@ pub(crate) struct Postponed {
     pub(crate) record: Bytes,
     /// The id of a call, if it has one.
     id: Option<Box<str>>,
+    /// What it costs, about.
+    cost: usize,
     /// Whether the client has taken the call back before it began.
     pub(crate) canceled: bool,
-}
-
-impl Postponed {
-    fn cost(&self) -> usize {
-        OVERHEAD + self.record.len() + self.id.as_ref().map_or(0, |id| id.len())
-    }
 }
 
 impl Waiting {
@@ -53,27 +49,31 @@ impl Waiting {
     }
 
     pub(crate) fn postpone_call(&mut self, record: &[u8], invocation: &Invocation<'_>) {
+        let mut cost = 0;
         for id in &invocation.stream_ids {
             *self.streams.entry(id.clone().into_owned()).or_default() += 1;
+            cost += OVERHEAD + id.len();
         }
-        self.push(record, invocation.invocation_id.as_deref());
+        self.push(record, invocation.invocation_id.as_deref(), cost);
     }
 
     pub(crate) fn postpone_for_stream(&mut self, record: &[u8], stream: &str) {
         if let Some(count) = self.streams.get_mut(stream) {
             *count += 1;
         }
-        self.push(record, None);
+        self.push(record, None, 0);
     }
 
-    fn push(&mut self, record: &[u8], id: Option<&str>) {
+    /// `more` is what it costs beside its record and its id.
+    fn push(&mut self, record: &[u8], id: Option<&str>, more: usize) {
         let postponed = Postponed {
             // A copy: the record may be a small part of a large read, which would be kept with it.
             record: Bytes::copy_from_slice(record),
             id: id.map(Box::from),
+            cost: OVERHEAD + record.len() + id.map_or(0, str::len) + more,
             canceled: false,
         };
-        self.bytes += postponed.cost();
+        self.bytes += postponed.cost;
         self.records.push_back(postponed);
     }
 
@@ -88,7 +88,7 @@ impl Waiting {
     /// Removes the first, which is about these streams.
     pub(crate) fn remove_first(&mut self, streams: &[Cow<'_, str>]) {
         if let Some(first) = self.records.pop_front() {
-            self.bytes -= first.cost();
+            self.bytes -= first.cost;
         }
         for id in streams {
             if let Some(count) = self.streams.get_mut(&**id) {
@@ -106,5 +106,33 @@ impl Waiting {
 
     pub(crate) fn take_all(&mut self) -> VecDeque<Postponed> {
         std::mem::take(self).records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hubcast_protocol::{Encoding, HubMessage};
+
+    #[test]
+    fn streams_of_calls_that_wait_cost_what_they_take() {
+        let ids: Vec<_> = (0..4_000).map(|id| format!(r#""{id}""#)).collect();
+        let record = format!(
+            r#"{{"type":1,"target":"Sum","arguments":[],"streamIds":[{}]}}"#,
+            ids.join(",")
+        );
+        let Ok(HubMessage::Invocation(call)) = Encoding::Json.parse(record.as_bytes()) else {
+            panic!("{record}")
+        };
+        let mut waiting = Waiting::default();
+        waiting.postpone_call(record.as_bytes(), &call);
+        let entries = waiting.streams.capacity() * size_of::<(String, usize)>();
+        assert!(waiting.bytes() > record.len() + entries);
+        waiting.postpone_call(record.as_bytes(), &call);
+        waiting.remove_first(&call.stream_ids);
+        assert!(waiting.is_about_stream("0"));
+        waiting.remove_first(&call.stream_ids);
+        assert!(waiting.is_empty() && !waiting.is_about_stream("0"));
+        assert_eq!(waiting.bytes(), 0);
     }
 }
