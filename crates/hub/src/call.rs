@@ -1,13 +1,13 @@
 //! One call on its way: who wants the answer, how errors are told, and whether it has been taken back.
 
-use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use hubcast_protocol::{EncodeError, Encoding};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::error::{HubError, InvokeError};
 use crate::frame::Frame;
@@ -117,8 +117,8 @@ pub(crate) enum Stop {
 pub(crate) struct CallState {
     /// A [`Stop`], or 0.
     stop: AtomicU8,
-    /// Who waits for it.
-    waiting: Mutex<Vec<Waker>>,
+    /// Whoever waits for it, and for no longer than that: a call may live long, and many may begin to wait in it.
+    stopping: Notify,
     /// Whether the call holds one of its connection's slots.
     holds_slot: AtomicBool,
     /// Whether the hub only hears of the connection, of which nothing is read before it has.
@@ -150,9 +150,7 @@ impl CallState {
             .stop
             .compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         if first.is_ok() {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let waiting = std::mem::take(&mut *waiting);
-            waiting.into_iter().for_each(Waker::wake);
+            self.stopping.notify_waiters();
         }
     }
 
@@ -168,21 +166,15 @@ impl CallState {
 
     /// Waits until the call should end. Any number of tasks may wait.
     pub(crate) async fn until_stopped(&self) -> Stop {
-        poll_fn(|context| {
+        loop {
+            let mut stopping = pin!(self.stopping.notified());
+            // From here on it hears of it; whoever stops the call says so before telling.
+            stopping.as_mut().enable();
             if let Some(why) = self.stopped() {
-                return Poll::Ready(why);
+                return why;
             }
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            // Again, under the lock: whoever stops the call takes the list after it has said so.
-            if let Some(why) = self.stopped() {
-                return Poll::Ready(why);
-            }
-            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                waiting.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+            stopping.await;
+        }
     }
 
     pub(crate) fn take_slot(&self, slots: &Slots) {
@@ -215,5 +207,46 @@ impl Slots {
     /// Wakes a task when a slot is given back. Only one task may wait.
     pub(crate) fn register(&self, waker: &Waker) {
         self.freed.register(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Context, Wake};
+
+    use super::*;
+
+    struct Counted;
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn who_no_longer_waits_for_the_end_of_a_call_is_forgotten() {
+        let state = CallState::default();
+        let counted = Arc::new(Counted);
+        let waker = Waker::from(Arc::clone(&counted));
+        {
+            let mut waiting = pin!(state.until_stopped());
+            let mut context = Context::from_waker(&waker);
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+            assert_eq!(Arc::strong_count(&counted), 3);
+        }
+        assert_eq!(Arc::strong_count(&counted), 2);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_hear_the_first_reason() {
+        let state = CallState::default();
+        let both = async { tokio::join!(state.until_stopped(), state.until_stopped()) };
+        let stop = async {
+            state.stop(Stop::Canceled);
+            state.stop(Stop::Shutdown);
+        };
+        let (both, ()) = tokio::join!(both, stop);
+        assert_eq!(both, (Stop::Canceled, Stop::Canceled));
+        assert_eq!(state.until_stopped().await, Stop::Canceled);
     }
 }
