@@ -111,6 +111,13 @@ pub enum InvokeError {
         /// The connection that was asked.
         connection_id: String,
     },
+    /// The client has been asked for 1,024 results that it has not given: more would only be kept for it. ASP.NET Core has no
+    /// such limit.
+    #[error("Connection '{connection_id}' has too many invocations to answer.")]
+    TooMany {
+        /// The connection that was meant.
+        connection_id: String,
+    },
     /// The client did not answer within [`SingleClient::timeout`](crate::SingleClient::timeout). It is not told.
     #[error("Invocation canceled by the server.")]
     Canceled,

@@ -36,6 +36,9 @@ impl Lifetime {
         };
         // Before the client is looked for: whoever hangs up later finds the question.
         let expected = self.results.expect(invocation_id, connection_id);
+        let expected = expected.ok_or_else(|| InvokeError::TooMany {
+            connection_id: connection_id.to_owned(),
+        })?;
         match (self.find(connection_id), &self.remote) {
             (Some(connection), _) => {
                 // An encoding that nobody had when the message was written is one of a client that came after that.

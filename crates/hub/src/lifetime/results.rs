@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use crate::error::{InvokeError, short_type_name};
 use crate::random;
 
-/// How many questions one client may be asked through this server and not have answered, before those of other servers
-/// are refused. They may have given up long ago, which nobody tells us.
+/// How many questions one client may be asked through this server and not have answered, before more are refused. Other
+/// servers may have given up long ago, which nobody tells us; and whoever asks here may be kept by a stranger's silence.
 const MOST_UNANSWERED: usize = 1024;
 
 /// A name for an invocation that nobody can guess: 22 characters of standard base64, as in ASP.NET Core.
@@ -111,6 +111,12 @@ impl State {
         self.pending.insert(Arc::clone(id), pending);
     }
 
+    /// Whether a connection has as many questions to answer as it may.
+    fn has_enough(&self, connection: &str) -> bool {
+        let unanswered = self.by_connection.get(connection).map_or(0, HashSet::len);
+        unanswered >= MOST_UNANSWERED
+    }
+
     fn remove(&mut self, id: &str) -> Option<Asker> {
         let Pending { connection, asker } = self.pending.remove(id)?;
         if let Some(ids) = self.by_connection.get_mut(&connection) {
@@ -128,16 +134,21 @@ impl Results {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the connection of that id, here or elsewhere, may answer a question of this server.
-    pub(crate) fn expect(&self, invocation_id: &str, connection: &str) -> Expected<'_> {
+    /// From now on the connection of that id, here or elsewhere, may answer a question of this server; `None` if it has
+    /// too many to answer.
+    pub(crate) fn expect(&self, invocation_id: &str, connection: &str) -> Option<Expected<'_>> {
+        let mut state = self.state();
+        if state.has_enough(connection) {
+            return None;
+        }
         let id: Arc<str> = invocation_id.into();
         let (here, answer) = oneshot::channel();
-        self.state().insert(&id, connection, Asker::Here(here));
-        Expected {
+        state.insert(&id, connection, Asker::Here(here));
+        Some(Expected {
             results: self,
             id,
             answer,
-        }
+        })
     }
 
     /// From now on a connection of this server may answer a question of another.
@@ -151,8 +162,7 @@ impl Results {
         if state.pending.contains_key(invocation_id) {
             return Err(Refused::InUse(invocation_id.to_owned()));
         }
-        let unanswered = state.by_connection.get(connection).map_or(0, HashSet::len);
-        if unanswered >= MOST_UNANSWERED {
+        if state.has_enough(connection) {
             return Err(Refused::TooMany);
         }
         state.insert(
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn only_the_connection_that_was_asked_can_answer_and_only_once() {
         let results = Results::default();
-        let expected = results.expect("1", "a");
+        let expected = results.expect("1", "a").unwrap();
         assert!(matches!(results.take("2", "a"), Taken::Unknown));
         assert!(matches!(results.take("1", "b"), Taken::SomebodyElses));
         assert!(matches!(
@@ -265,7 +275,7 @@ mod tests {
     #[test]
     fn other_servers_can_neither_answer_nor_replace_what_is_not_theirs() {
         let results = Results::default();
-        let expected = results.expect("ours", "a");
+        let expected = results.expect("ours", "a").unwrap();
         assert_eq!(
             results.forward("ours", "a", "channel".to_owned()),
             Err(Refused::InUse("ours".to_owned()))
@@ -283,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_of_other_servers_are_bounded_for_each_client() {
+    fn questions_are_bounded_for_each_client() {
         let results = Results::default();
         for id in 0..MOST_UNANSWERED {
             results
@@ -292,6 +302,8 @@ mod tests {
         }
         let one_more = |connection| results.forward("more", connection, String::new());
         assert_eq!(one_more("a"), Err(Refused::TooMany));
+        assert!(results.expect("ours", "a").is_none());
+        assert!(results.expect("ours", "b").is_some());
         assert_eq!(one_more("b"), Ok(()));
         assert!(matches!(results.take("0", "a"), Taken::Asked(_)));
         assert_eq!(results.forward("again", "a", String::new()), Ok(()));

@@ -73,9 +73,9 @@ impl Host {
         Ok(())
     }
 
-    async fn ask(&self, ctx: &CallerContext) -> HubResult<Option<String>> {
-        self.tell("asking");
-        Ok(ctx.clients().caller().invoke("Question", ("why?",)).await?)
+    async fn ask(&self, ctx: &CallerContext, id: String) -> HubResult<Option<String>> {
+        let client = ctx.clients().client(&id);
+        Ok(client.invoke("Question", ("why?",)).await?)
     }
 
     /// Reads its stream when it gets a permit.
@@ -324,26 +324,42 @@ async fn nothing_that_a_client_says_is_heard_once_the_hub_has_thrown_it_out() {
     assert_eq!(client.ended().await, CloseReason::Aborted);
 }
 
-/// Sends calls until the server takes no more of them, or all are sent.
-async fn flood(client: &mut Client, kind: u8, target: &str) {
+/// Sends calls until the server takes no more of them, or all are sent; gives what comes back.
+async fn flood(client: &mut Client, kind: u8, target: &str, arguments: &str) -> Vec<String> {
+    let mut records = Vec::new();
     for id in 0..5_000 {
         let call = format!(
-            r#"{{"type":{kind},"invocationId":"{id}","target":"{target}","arguments":[]}}"#
+            r#"{{"type":{kind},"invocationId":"{id}","target":"{target}","arguments":{arguments}}}"#
         );
         if timeout(MOMENT, client.send(&call)).await.is_err() {
-            return;
+            break;
         }
-        // It reads what it gets.
-        while timeout(MOMENT, client.next()).await.is_ok() {}
+        while let Ok(record) = timeout(MOMENT, client.next()).await {
+            records.push(record);
+        }
     }
+    records
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_wait_for_answers_of_their_client_are_bounded() {
-    let mut scene = scene();
-    let mut client = scene.client().await;
-    flood(&mut client, 1, "Ask").await;
-    assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
+async fn calls_that_wait_for_answers_are_bounded_for_each_client_that_is_asked() {
+    let scene = scene();
+    let mut silent = connect(&scene.served, "silent");
+    silent.shake_hands().await;
+    // Whoever asks may come back under another name, while its calls still wait.
+    for _ in 0..2 {
+        let mut client = scene.client().await;
+        let asked = flood(&mut client, 1, "Ask", r#"["silent"]"#).await;
+        let refused = asked.iter().filter(|record| record.contains("error"));
+        assert!(refused.count() >= 5_000 - 1_024);
+        client.input.end(CloseReason::ConnectionLost);
+        client.ended().await;
+    }
+    let mut questions = 0;
+    while let Ok(record) = timeout(MOMENT, silent.next()).await {
+        questions += usize::from(record.contains("Question"));
+    }
+    assert_eq!(questions, 1_024);
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,7 +367,7 @@ async fn calls_that_wait_for_permission_are_bounded() {
     let mut scene = scene();
     let mut client = scene.client().await;
     // As a stream, which it is not: it takes no slot, and is told so only if it may call the method at all.
-    flood(&mut client, 4, "Guarded").await;
+    flood(&mut client, 4, "Guarded", "[]").await;
     assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
 }
 
