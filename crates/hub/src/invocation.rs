@@ -292,20 +292,25 @@ async fn send_items(
     context: &CallerContext,
 ) -> Option<Frame> {
     loop {
+        let next = async {
+            context.room().await;
+            items.next().await
+        };
         let item = tokio::select! {
             biased;
             why = context.state().until_stopped() => return farewell(items, why, call).await,
-            item = items.next() => item,
+            item = next => item,
         };
-        match item {
+        let item = match item {
             None => return call.stream_ended(),
-            Some(Ok(item)) => context.connection().send(item),
+            Some(Ok(item)) => item,
             Some(Err(error)) => return call.stream_failed(&error),
-        }
+        };
+        // Once more: other streams of the client may have had one meanwhile.
         tokio::select! {
             biased;
             why = context.state().until_stopped() => return farewell(items, why, call).await,
-            () = context.room() => {}
+            () = context.room() => context.connection().send(item),
         }
         // A stream that always has more would otherwise keep its connection's task to itself.
         tokio::task::coop::consume_budget().await;

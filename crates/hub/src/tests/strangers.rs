@@ -40,6 +40,7 @@ impl Hub for Host {
             .method("Guarded", Self::guarded)
             .authorize("Guarded", Self::decide)
             .stream("Eventually", Self::eventually)
+            .stream("Burst", Self::burst)
     }
 
     async fn on_connected(&self, ctx: &CallerContext) -> HubResult {
@@ -117,6 +118,14 @@ impl Host {
             Err(_) => return false,
         }
         true
+    }
+
+    /// One large item when there is a permit, which the next then has.
+    fn burst(&self, _: &CallerContext) -> impl Stream<Item = HubResult<String>> {
+        stream::once(async {
+            drop(self.permits.acquire().await?);
+            Ok("x".repeat(60_000))
+        })
     }
 
     async fn eventually(
@@ -385,6 +394,26 @@ async fn messages_are_written_in_an_encoding_only_while_somebody_reads_it() {
     client.input.end(CloseReason::ConnectionLost);
     client.ended().await;
     assert!(!writes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_all_have_an_item_at_once_do_not_make_their_client_too_slow() {
+    let scene = scene();
+    let mut client = scene.client().await;
+    for id in 0..100 {
+        client.stream(&id.to_string(), "Burst", "[]").await;
+    }
+    client.expect_nothing().await;
+    scene.permits.add_permits(1);
+    let mut items = 0;
+    while items < 100 {
+        let record = client.next().await;
+        assert!(
+            record.starts_with(r#"{"type":2,"#) || record.starts_with(r#"{"type":3,"#),
+            "{record}"
+        );
+        items += usize::from(record.starts_with(r#"{"type":2,"#));
+    }
 }
 
 struct Explosive;
