@@ -227,6 +227,7 @@ impl<H: Hub> Served<H> {
             CloseReason::ClientLeft
             | CloseReason::ClientFailed(_)
             | CloseReason::ConnectionLost
+            | CloseReason::PollingEnded
                 if dispatcher.has_waiting() =>
             {
                 tokio::select! {

@@ -272,7 +272,8 @@ impl<H: Hub> Mounted<H> {
                 if session.connection.transport() == Some(Transport::LongPolling) =>
             {
                 self.sessions.remove(&session.connection.id);
-                session.connection.end(CloseReason::PollingEnded);
+                // Behind everything that has been posted, which the client was told had arrived.
+                session.input.end(CloseReason::PollingEnded);
                 plain(StatusCode::ACCEPTED, "")
             }
             Lookup::Fresh(_) | Lookup::Live(_) => plain(

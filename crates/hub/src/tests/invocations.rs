@@ -272,22 +272,26 @@ async fn a_call_finishes_although_its_caller_has_gone() {
 #[tokio::test(start_paused = true)]
 async fn calls_that_came_before_a_goodbye_are_made_before_it() {
     let mut server = Server::alone();
-    for goodbye in ["a message", "the end of the input"] {
+    for goodbye in ["a message", "the end of the input", "a DELETE"] {
         let client = server.client(goodbye).await;
         client.call(1, "Wait", r#"["one"]"#).await;
         client.call(2, "Wait", r#"["two"]"#).await;
         client.call(3, "Note", r#"["three"]"#).await;
+        let reason = match goodbye {
+            "a DELETE" => CloseReason::PollingEnded,
+            _ => CloseReason::ClientLeft,
+        };
         if goodbye == "a message" {
             client.send(r#"{"type":7}"#).await;
         } else {
-            client.input.end(CloseReason::ClientLeft);
+            client.input.end(reason.clone());
         }
         assert_eq!(server.noted().await, "waiting one");
         server.permits.add_permits(2);
         for noted in ["waited one", "waiting two", "waited two", "three"] {
             assert_eq!(server.noted().await, noted);
         }
-        assert_eq!(client.ended().await, CloseReason::ClientLeft);
+        assert_eq!(client.ended().await, reason);
     }
 }
 
