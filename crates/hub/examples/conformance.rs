@@ -47,7 +47,11 @@ impl Hub for TestHub {
     }
 
     async fn on_disconnected(&self, ctx: &CallerContext, reason: &CloseReason) -> HubResult {
-        let watchers: Vec<String> = self.watchers().iter().cloned().collect();
+        let watchers: Vec<String> = {
+            let mut watchers = self.watchers();
+            watchers.remove(ctx.connection_id());
+            watchers.iter().cloned().collect()
+        };
         let watchers = watchers.iter().map(String::as_str);
         let ended = (ctx.connection_id(), reason.error());
         Ok(ctx
