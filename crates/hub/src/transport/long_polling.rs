@@ -34,13 +34,13 @@ pub(crate) async fn poll(
     sessions: &Sessions,
     patience: Duration,
 ) -> Response {
-    let mut newest = session.supersede();
+    let superseded = session.supersede();
     let _turn = session.polling.lock().await;
     let outbox = &session.connection.outbox;
     let taken = tokio::select! {
         biased;
         // A newer poll is there: this one must not take what that one shall bring.
-        _ = newest.changed() => return over(),
+        () = superseded => return over(),
         taken = timeout(patience, poll_fn(|context| outbox.poll_take(context))) => taken,
     };
     match taken {

@@ -191,10 +191,19 @@ impl Session {
         (Presenting(Arc::clone(self)), first)
     }
 
-    /// Makes the calling request the newest; what comes back changes when it no longer is.
-    pub(crate) fn supersede(&self) -> watch::Receiver<u64> {
-        self.newest.send_modify(|count| *count += 1);
-        self.newest.subscribe()
+    /// Makes the calling request the newest; what comes back is done when it no longer is.
+    pub(crate) fn supersede(&self) -> impl Future<Output = ()> + use<> {
+        let mut own = 0;
+        self.newest.send_modify(|count| {
+            *count += 1;
+            own = *count;
+        });
+        // A newer one may have come between the two, which would not be a change any more.
+        let mut newest = self.newest.subscribe();
+        async move {
+            // The sender lives as long as the session, which the request holds.
+            let _ = newest.wait_for(|newest| *newest != own).await;
+        }
     }
 
     /// The client is gone without a word.
@@ -247,7 +256,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    use futures_util::stream;
+    use futures_util::{FutureExt, stream};
 
     /// A body that brings `size` bytes every `pause`, so many times.
     fn body(times: usize, size: usize, pause: Duration) -> Body {
@@ -273,5 +282,24 @@ mod tests {
         let given_up = session.post(trickle, patience).await;
         assert_eq!(given_up, Err(PostError::Broken));
         assert!(begun.elapsed() < Duration::from_secs(12));
+    }
+
+    #[test]
+    fn of_two_polls_at_once_exactly_one_is_the_newest() {
+        let options = HubOptions::default();
+        let session = Session::new(Connection::new("a".into(), &options), &options);
+        let both = std::sync::Barrier::new(2);
+        let take = || {
+            both.wait();
+            session.supersede()
+        };
+        for _ in 0..20_000 {
+            let newest = std::thread::scope(|scope| {
+                let other = scope.spawn(take);
+                let polls = [take(), other.join().unwrap()];
+                polls.map(|poll| poll.now_or_never().is_none())
+            });
+            assert_eq!(newest.iter().filter(|is_newest| **is_newest).count(), 1);
+        }
     }
 }
