@@ -1,5 +1,7 @@
 //! A client's messages meet the hub: plain calls in order and a few at a time, streams beside them, everything else at once.
 
+mod refusal;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,9 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use hubcast_protocol::{
-    Completion, CompletionPayload, Encoding, HubMessage, Invocation, StreamItem,
-};
+use hubcast_protocol::{Completion, Encoding, HubMessage, Invocation};
 
 use crate::binding::{BindError, Parameters};
 use crate::call::{Call, CallState, SHUTTING_DOWN, Stop};
@@ -26,6 +26,7 @@ use crate::hub::Hub;
 use crate::invocation::{Running, Setting};
 use crate::methods::Registered;
 use crate::options::HubOptions;
+use crate::uploads::{NamedUpload, Uploads};
 use crate::waiting::{Postponed, Waiting};
 
 /// How many calls of a client may be under way that are neither streams nor hold a slot, about: they wait for the answer of
@@ -49,10 +50,7 @@ pub(crate) struct Dispatcher<'a, H: Hub> {
     next_call: u64,
     /// `None` while nothing runs, which is most of the time.
     running: Option<FuturesUnordered<Numbered>>,
-    /// The streams that clients send, by their ids.
-    uploads: HashMap<String, Arc<dyn Upload>>,
-    /// An item that its stream has no room for; nothing more is read until it has.
-    stuck: Option<(Arc<dyn Upload>, Bytes)>,
+    uploads: Uploads,
     waiting: Waiting,
 }
 
@@ -63,7 +61,7 @@ struct Begun {
     /// Whether it answers with a stream; not if it is refused.
     is_stream: bool,
     /// The streams that it reads, by their ids, those that the client has ended included.
-    streams: Vec<(String, Arc<dyn Upload>)>,
+    streams: Vec<NamedUpload>,
 }
 
 impl Begun {
@@ -106,8 +104,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             calls: HashMap::new(),
             next_call: 0,
             running: None,
-            uploads: HashMap::new(),
-            stuck: None,
+            uploads: Uploads::default(),
             waiting: Waiting::default(),
         }
     }
@@ -118,7 +115,8 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
 
     /// Whether more messages can be taken; if not, the client is not read until some have been dealt with.
     pub(crate) fn has_room(&self) -> bool {
-        self.stuck.is_none() && self.waiting.bytes() < self.options().application_max_buffer_size
+        !self.uploads.are_stuck()
+            && self.waiting.bytes() < self.options().application_max_buffer_size
     }
 
     /// Whether the client reads its answers too slowly for more to be made.
@@ -150,7 +148,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
                     self.waiting
                         .postpone_for_stream(record, &item.invocation_id);
                 } else {
-                    self.take_item(record, &item);
+                    self.uploads.take_item(record, &item);
                 }
             }
             HubMessage::Completion(completion) => {
@@ -184,7 +182,8 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             || self.is_full()
             || (kind == Kind::Plain && !self.has_slot() && self.wants_slot(invocation));
         if must_wait {
-            self.waiting.postpone_call(record, invocation);
+            let wants_slot = kind == Kind::Plain && self.wants_slot(invocation);
+            self.waiting.postpone_call(record, invocation, wants_slot);
         } else {
             self.start(invocation, kind, false);
         }
@@ -254,7 +253,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             .map(|id| id.clone().into_owned());
         // None if the call is refused: the ids may be those of others.
         let streams: Vec<_> = ids.zip(uploads).collect();
-        self.uploads.extend(streams.iter().cloned());
+        self.uploads.begin(&streams);
         let number = self.next_call;
         self.next_call += 1;
         let mut begun = Begun {
@@ -326,97 +325,9 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         }
     }
 
-    /// What is wrong with a call beside its arguments, in the words of ASP.NET Core where it has some.
-    fn refusal(
-        &self,
-        method: &Registered<H>,
-        invocation: &Invocation<'_>,
-        call: &Call,
-        kind: Kind,
-    ) -> Option<String> {
-        let target = &call.target;
-        match (kind, method.method.is_stream()) {
-            (Kind::Stream, false) => {
-                return Some(format!(
-                    "The client attempted to invoke the non-streaming '{target}' method with a streaming invocation."
-                ));
-            }
-            (Kind::Plain, true) => {
-                return Some(format!(
-                    "The client attempted to invoke the streaming '{target}' method with a non-streaming invocation."
-                ));
-            }
-            _ => {}
-        }
-        let failed = |why: String| {
-            Some(format!(
-                "An unexpected error occurred invoking '{target}' on the server. HubException: {why}"
-            ))
-        };
-        let (sent, expected) = (invocation.stream_ids.len(), method.method.streams());
-        if sent != expected {
-            return failed(format!(
-                "Client sent {sent} stream(s), Hub method expects {expected}."
-            ));
-        }
-        let id = invocation.invocation_id.as_deref();
-        if kind == Kind::Stream
-            && self
-                .calls
-                .values()
-                .any(|begun| begun.is_stream && begun.call.invocation_id.as_deref() == id)
-        {
-            return Some(format!(
-                "Invocation ID '{}' is already in use.",
-                id.unwrap_or_default()
-            ));
-        }
-        let mut ids = invocation.stream_ids.iter().enumerate();
-        let doubled = ids.find(|(position, id)| {
-            self.uploads.contains_key(&***id)
-                || invocation
-                    .stream_ids
-                    .iter()
-                    .take(*position)
-                    .any(|other| other == *id)
-        });
-        if let Some((_, id)) = doubled {
-            return failed(format!("Stream ID '{id}' is already in use."));
-        }
-        // A stream that the client has ended counts until its method has, which takes no slot either.
-        let begun = self.calls.values();
-        let streams: usize = begun
-            .map(|begun| usize::from(begun.is_stream) + begun.streams.len())
-            .sum();
-        let wanted = sent + usize::from(kind == Kind::Stream);
-        let most = self.options().maximum_streams_per_client;
-        if wanted > 0 && streams + wanted > most {
-            return failed(format!(
-                "A client may have at most {most} streams at a time."
-            ));
-        }
-        None
-    }
-
     fn answer(&self, answer: Option<Frame>) {
         if let Some(frame) = answer {
             self.connection.send(frame);
-        }
-    }
-
-    fn take_item(&mut self, record: &Bytes, item: &StreamItem<'_>) {
-        // Items of streams that nobody reads any more, or that never were, are ignored.
-        let Some(upload) = self.uploads.get(&*item.invocation_id) else {
-            return;
-        };
-        let taken = catch_unwind(AssertUnwindSafe(|| upload.offer(item.item)));
-        match taken {
-            Ok(true) => {}
-            Ok(false) => self.stuck = Some((Arc::clone(upload), record.clone())),
-            Err(_) => {
-                tracing::error!("reading an item of a client's stream panicked");
-                upload.end(Err(ClientStreamError::Item));
-            }
         }
     }
 
@@ -427,16 +338,10 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         completion: &Completion<'_>,
     ) -> Result<(), CloseReason> {
         let id = &*completion.invocation_id;
-        let Some(upload) = self.uploads.remove(id) else {
-            return self.served.lifetime.complete(&self.connection, id, record);
-        };
-        upload.end(match &completion.payload {
-            CompletionPayload::Error(error) => {
-                Err(ClientStreamError::Client(error.clone().into_owned()))
-            }
-            CompletionPayload::Result(_) | CompletionPayload::Void => Ok(()),
-        });
-        Ok(())
+        if self.uploads.take_end(id, &completion.payload) {
+            return Ok(());
+        }
+        self.served.lifetime.complete(&self.connection, id, record)
     }
 
     fn cancel(&mut self, id: &str) {
@@ -456,17 +361,11 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
     }
 
     fn poll_run(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some((upload, record)) = self.stuck.take() {
-            if upload.poll_room(context).is_ready() {
-                if let Ok(HubMessage::StreamItem(item)) = self.encoding.parse(&record) {
-                    self.take_item(&record, &item);
-                }
-                return Poll::Ready(());
-            }
-            self.stuck = Some((upload, record));
+        if self.uploads.poll_stuck(context, self.encoding).is_ready() {
+            return Poll::Ready(());
         }
         self.connection.slots.register(context.waker());
-        if self.stuck.is_none() && !self.is_crowded() && self.begin_waiting() {
+        if !self.uploads.are_stuck() && !self.is_crowded() && self.begin_waiting() {
             return Poll::Ready(());
         }
         let Some(running) = &mut self.running else {
@@ -492,28 +391,25 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         let Some(next) = self.waiting.first() else {
             return false;
         };
+        if next.is_call && (self.is_full() || (next.wants_slot && !self.has_slot())) {
+            return false;
+        }
         // It was read once already when it came. A copy, because what it is taken from changes.
         let record = next.record.clone();
         let canceled = next.canceled;
         match self.encoding.parse(&record) {
             Ok(HubMessage::Invocation(invocation)) => {
-                if self.is_full() || (self.wants_slot(&invocation) && !self.has_slot()) {
-                    return false;
-                }
                 self.waiting.remove_first(&invocation.stream_ids);
                 self.start(&invocation, Kind::Plain, canceled);
             }
             Ok(HubMessage::StreamInvocation(invocation)) => {
-                if self.is_full() {
-                    return false;
-                }
                 self.waiting.remove_first(&invocation.stream_ids);
                 self.start(&invocation, Kind::Stream, canceled);
             }
             Ok(HubMessage::StreamItem(item)) => {
                 self.waiting
                     .remove_first(std::slice::from_ref(&item.invocation_id));
-                self.take_item(&record, &item);
+                self.uploads.take_item(&record, &item);
             }
             Ok(HubMessage::Completion(completion)) => {
                 self.waiting
@@ -533,18 +429,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             return false;
         };
         begun.state.give_slot_back(&self.connection.slots);
-        for (id, upload) in begun.streams {
-            // The method may have given its stream to somebody else, who shall not wait for ever.
-            upload.end(Ok(()));
-            // By now the id may be that of a newer stream.
-            if self
-                .uploads
-                .get(&id)
-                .is_some_and(|newest| Arc::ptr_eq(newest, &upload))
-            {
-                self.uploads.remove(&id);
-            }
-        }
+        self.uploads.finish(begun.streams);
         begun.call.invocation_id.is_some()
     }
 
@@ -556,7 +441,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
                 begun.state.stop(Stop::Disconnected);
                 for (id, upload) in &begun.streams {
                     // Nothing more of it can come; whoever reads it may be what the others wait for.
-                    if !self.waiting.is_about_stream(id) && !self.is_stuck(upload) {
+                    if !self.waiting.is_about_stream(id) && !self.uploads.is_stuck(upload) {
                         upload.end(Err(ClientStreamError::Disconnected));
                     }
                 }
@@ -565,21 +450,13 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         }
     }
 
-    /// Whether an item waits for room in a stream.
-    fn is_stuck(&self, upload: &Arc<dyn Upload>) -> bool {
-        let stuck = self.stuck.as_ref();
-        stuck.is_some_and(|(stuck, _)| Arc::ptr_eq(stuck, upload))
-    }
-
     /// The connection is over. Calls that run are let finish on their own, although nobody hears their answers: what
     /// a method does should not depend on a stranger's network. Calls that still wait are never begun.
     pub(crate) fn abandon(mut self) {
         for begun in self.calls.values() {
             begun.state.stop(Stop::Disconnected);
         }
-        for upload in self.uploads.values() {
-            upload.end(Err(ClientStreamError::Disconnected));
-        }
+        self.uploads.end_all();
         if let Some(mut running) = self.running.take() {
             tokio::spawn(async move { while running.next().await.is_some() {} });
         }
@@ -598,6 +475,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         for begun in self.calls.values() {
             begun.state.stop(Stop::Shutdown);
         }
+        self.uploads.end_all();
         while !self.calls.is_empty() {
             self.run().await;
         }

@@ -75,6 +75,7 @@ mod resume;
 mod sequence;
 mod tokens;
 mod transport;
+mod uploads;
 mod users;
 mod waiting;
 

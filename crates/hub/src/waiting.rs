@@ -25,6 +25,9 @@ pub(crate) struct Postponed {
     id: Option<Box<str>>,
     /// What it costs, about.
     cost: usize,
+    pub(crate) is_call: bool,
+    /// Whether it is a call that takes a slot.
+    pub(crate) wants_slot: bool,
     /// Whether the client has taken the call back before it began.
     pub(crate) canceled: bool,
 }
@@ -48,13 +51,21 @@ impl Waiting {
         !self.streams.is_empty() && self.streams.contains_key(id)
     }
 
-    pub(crate) fn postpone_call(&mut self, record: &[u8], invocation: &Invocation<'_>) {
+    pub(crate) fn postpone_call(
+        &mut self,
+        record: &[u8],
+        invocation: &Invocation<'_>,
+        wants_slot: bool,
+    ) {
         let mut cost = 0;
         for id in &invocation.stream_ids {
             *self.streams.entry(id.clone().into_owned()).or_default() += 1;
             cost += OVERHEAD + id.len();
         }
-        self.push(record, invocation.invocation_id.as_deref(), cost);
+        let id = invocation.invocation_id.as_deref();
+        let call = self.push(record, id, cost);
+        call.is_call = true;
+        call.wants_slot = wants_slot;
     }
 
     pub(crate) fn postpone_for_stream(&mut self, record: &[u8], stream: &str) {
@@ -65,16 +76,18 @@ impl Waiting {
     }
 
     /// `more` is what it costs beside its record and its id.
-    fn push(&mut self, record: &[u8], id: Option<&str>, more: usize) {
+    fn push(&mut self, record: &[u8], id: Option<&str>, more: usize) -> &mut Postponed {
         let postponed = Postponed {
             // A copy: the record may be a small part of a large read, which would be kept with it.
             record: Bytes::copy_from_slice(record),
             id: id.map(Box::from),
             cost: OVERHEAD + record.len() + id.map_or(0, str::len) + more,
+            is_call: false,
+            wants_slot: false,
             canceled: false,
         };
         self.bytes += postponed.cost;
-        self.records.push_back(postponed);
+        self.records.push_back_mut(postponed)
     }
 
     /// Takes a call back before it begins.
@@ -125,10 +138,10 @@ mod tests {
             panic!("{record}")
         };
         let mut waiting = Waiting::default();
-        waiting.postpone_call(record.as_bytes(), &call);
+        waiting.postpone_call(record.as_bytes(), &call, false);
         let entries = waiting.streams.capacity() * size_of::<(String, usize)>();
         assert!(waiting.bytes() > record.len() + entries);
-        waiting.postpone_call(record.as_bytes(), &call);
+        waiting.postpone_call(record.as_bytes(), &call, false);
         waiting.remove_first(&call.stream_ids);
         assert!(waiting.is_about_stream("0"));
         waiting.remove_first(&call.stream_ids);
