@@ -567,6 +567,7 @@ async fn concat(mut items: ClientStream<String>) -> HubResult<String> {
     let mut joined = String::new();
     while let Some(item) = items.next().await {
         joined.push_str(&item?);
+        bounded(joined.len())?;
     }
     Ok(joined)
 }

@@ -269,7 +269,8 @@ impl<'a> SingleClient<'a> {
     }
 
     /// How long [`invoke`](Self::invoke) waits for the answer at most. Default: for as long as the client is there, as in
-    /// ASP.NET Core, where the caller's token is all that ends it sooner.
+    /// ASP.NET Core, where the caller's token is all that ends it sooner. A client of another server should always have one: when
+    /// that server crashes, or Redis is away while the answer comes, nobody tells.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self

@@ -123,7 +123,7 @@ impl<'a> HubInvocation<'a> {
         self.arguments.downcast_mut::<Option<P>>()?.as_mut()
     }
 
-    /// An answer without the method: what the caller gets as its result.
+    /// An answer without the method: what the caller gets as its result. A method that streams can only be refused, with an error.
     ///
     /// # Errors
     ///
@@ -222,4 +222,9 @@ pub(crate) fn around_disconnected<'a>(
 /// A filter has passed on another call than it was given.
 pub(crate) fn arguments_are_gone() -> HubError {
     std::io::Error::other("a filter passed on a call whose arguments had been used up").into()
+}
+
+/// A filter has given a value for a call that wants a stream.
+pub(crate) fn value_for_a_stream() -> HubError {
+    std::io::Error::other("a filter answered a method that streams with a value").into()
 }

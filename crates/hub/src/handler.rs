@@ -60,7 +60,7 @@ impl<H: Hub> Served<H> {
                     connection: &connection,
                 };
                 self.lifetime.connect(&connection).await;
-                let welcomed = self.welcome(&connection).await;
+                let welcomed = self.welcome(&connection, input).await;
                 let reason = match &welcomed {
                     Ok(()) => self.serve(&connection, input, &mut intake).await,
                     Err(reason) => reason.clone(),
@@ -115,7 +115,7 @@ impl<H: Hub> Served<H> {
     }
 
     /// Lets the hub see a new connection before any of its messages are read.
-    async fn welcome(&self, connection: &Arc<Connection>) -> Result<(), CloseReason> {
+    async fn welcome(&self, connection: &Arc<Connection>, input: &Pipe) -> Result<(), CloseReason> {
         let state = Arc::new(CallState::of_welcome());
         let context = self.context(connection, &state);
         // Made inside: making the futures is users' code as well.
@@ -128,7 +128,13 @@ impl<H: Hub> Served<H> {
             biased;
             outcome = &mut on_connected => outcome,
             // It is run to its end all the same, but may listen.
-            reason = connection.ended() => {
+            reason = async {
+                tokio::select! {
+                    biased;
+                    reason = connection.ended() => reason,
+                    reason = input.ended() => reason,
+                }
+            } => {
                 state.stop(Stop::Disconnected);
                 match reason {
                     CloseReason::ServerShutdown => timeout(DRAIN_TIMEOUT, on_connected).await.unwrap_or(Ok(Ok(()))),

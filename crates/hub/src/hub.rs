@@ -37,6 +37,9 @@ pub trait Hub: Send + Sync + Sized + 'static {
     /// A client has connected: its handshake is done, messages to it arrive already, and none of its own are read before this has
     /// ended. ASP.NET Core's `OnConnectedAsync`.
     ///
+    /// The client cannot be asked for a result here, nor later with this `ctx`: its answer would not be read. Use
+    /// [`ctx.hub()`](CallerContext::hub) in a task of its own.
+    ///
     /// An error closes the connection, and the client does not come back by itself; [`on_disconnected`](Self::on_disconnected) is
     /// then not called. It is run to its end even if the client is gone meanwhile.
     fn on_connected(&self, ctx: &CallerContext) -> impl Future<Output = HubResult> + Send {

@@ -17,7 +17,9 @@ use crate::binding::{BindError, FromArguments, Parameters};
 use crate::call::{Call, SHUTTING_DOWN, Stop};
 use crate::context::CallerContext;
 use crate::error::HubResult;
-use crate::filters::{Answer, Answered, Filters, HubInvocation, Next, arguments_are_gone};
+use crate::filters::{
+    Answer, Answered, Filters, HubInvocation, Next, arguments_are_gone, value_for_a_stream,
+};
 use crate::frame::Frame;
 use crate::hub::Hub;
 use crate::methods::{IntoCompletion, IntoStream, Method, StreamMethod};
@@ -59,6 +61,8 @@ pub(crate) trait Callable<H>: Send + Sync {
 
 /// What is different between methods that answer once and those that stream.
 trait Answering<H, P>: Send + Sync + 'static {
+    const STREAMS: bool;
+
     fn answer<'a>(
         &'a self,
         hub: &'a H,
@@ -85,6 +89,8 @@ where
     F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
     P: Send + 'static,
 {
+    const STREAMS: bool = false;
+
     async fn answer<'a>(
         &'a self,
         hub: &'a H,
@@ -139,6 +145,8 @@ where
     P: Send + 'static,
     K: 'static,
 {
+    const STREAMS: bool = true;
+
     async fn answer<'a>(
         &'a self,
         hub: &'a H,
@@ -217,6 +225,7 @@ async fn run<H: Hub, P: Send + Sync + 'static, M: Answering<H, P>>(
             outermost.run(invocation).await
         };
         match answer {
+            Ok(Answer(Answered::Value(_))) if M::STREAMS => call.failed(&value_for_a_stream()),
             Ok(Answer(Answered::Value(completion))) => completion,
             Ok(Answer(Answered::Stream(items))) => {
                 streaming.store(true, Ordering::Relaxed);

@@ -31,7 +31,11 @@ pub fn fold_hub_path(mounted: &str, mut request: Request) -> Request {
     };
     let rest = path.get(mounted.len()..).unwrap_or_default();
     let is_hub = start.eq_ignore_ascii_case(mounted) && (rest.is_empty() || rest.starts_with('/'));
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let rest = match rest.strip_suffix('/') {
+        // Doubled slashes are left as they are: they lead nowhere.
+        Some(shorter) if !shorter.ends_with('/') => shorter,
+        _ => rest,
+    };
     if !is_hub || path.strip_prefix(mounted) == Some(rest) {
         return request;
     }
@@ -66,7 +70,14 @@ mod tests {
         );
         assert_eq!(folded("/chatHub/?id=x"), "/chatHub?id=x");
         assert_eq!(folded("/chatHub/negotiate/"), "/chatHub/negotiate");
-        for other in ["/chatHub?id=x", "/chathubs", "/App.js", "/", "/chat%48ub"] {
+        for other in [
+            "/chatHub?id=x",
+            "/chathubs",
+            "/chatHub//",
+            "/App.js",
+            "/",
+            "/chat%48ub",
+        ] {
             assert_eq!(folded(other), other);
         }
     }

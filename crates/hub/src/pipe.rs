@@ -99,6 +99,20 @@ impl Pipe {
         }
     }
 
+    /// Waits until nothing more will come, and gives the reason; what has arrived stays. Not beside [`read`](Self::read): only one task may
+    /// wait for either.
+    pub(crate) async fn ended(&self) -> CloseReason {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if let Some(reason) = &state.end {
+                return Poll::Ready(reason.clone());
+            }
+            state.reader = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Takes everything that has arrived; `Err` when nothing has and nothing more will.
     pub(crate) async fn read(&self) -> Result<Arrived, CloseReason> {
         poll_fn(|context| {

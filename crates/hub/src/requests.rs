@@ -25,6 +25,9 @@ use crate::transport::upgrade::{UpgradeRequest, UpgradedSocket};
 use crate::transport::websocket;
 use crate::transport::{Transport, server_sent_events};
 
+/// The most bytes that the headers of a request may have, since those of some are kept with the connection. What Kestrel allows.
+const MAX_HEADERS: usize = 32 * 1024;
+
 /// Answers every request below the hub's path.
 pub(crate) async fn serve<H: Hub>(
     State(mounted): State<Arc<Mounted<H>>>,
@@ -34,6 +37,13 @@ pub(crate) async fn serve<H: Hub>(
     if !options.allowed_origins.admit(request.headers()) {
         tracing::info!("a request of a page from an origin that is not allowed was refused");
         return plain(StatusCode::FORBIDDEN, "This origin is not allowed.");
+    }
+    let headers = request.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if headers > MAX_HEADERS {
+        return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "");
     }
     // Paths are compared ignoring case, and may end in a slash; as in ASP.NET Core.
     // Slashes that are doubled are not, and the router would fold them.

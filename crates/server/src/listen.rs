@@ -18,6 +18,9 @@ use tower::ServiceExt;
 /// How long a client may take to send the head of a request. Bounds what a socket that says nothing costs.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How many bytes the head of a request may have: room for 32 KiB of headers, and for what is read behind them.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// How long accepting rests when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,7 +38,8 @@ pub(crate) async fn serve(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD);
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {

@@ -48,6 +48,11 @@ impl Hub for SurroundedHub {
                 ctx.clients().caller().send("Welcome", ()).await?;
                 Ok(())
             }
+            "listening" => {
+                ctx.cancelled().await;
+                self.note("heard");
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -164,6 +169,9 @@ impl HubFilter for Telling {
                 }
             }
             assert!(invocation.arguments::<(u8, u8)>().is_none());
+            if invocation.context().connection_id() == "valued" {
+                return invocation.answer(&1);
+            }
             let answer = next.run(invocation).await;
             self.tell(if answer.is_ok() { "done" } else { "failed" });
             answer
@@ -336,6 +344,16 @@ async fn a_hub_sees_a_client_that_vanishes_while_it_is_let_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hub_hears_of_a_client_that_vanishes_while_it_is_let_in() {
+    let mut scene = plain();
+    let client = scene.client("listening").await;
+    client.input.end(CloseReason::ConnectionLost);
+    scene
+        .expect(&["heard", "listening goes: connection_lost, None"])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_decides_by_caller_and_arguments() {
     let mut scene = plain();
     let mut admin = scene.client("admin").await;
@@ -444,6 +462,15 @@ async fn filters_are_around_methods_in_the_order_they_were_given() {
         )
         .await;
     scene.expect(&["outer before"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_cannot_answer_a_stream_with_a_value() {
+    let scene = Scene::new(HubOptions::default(), &["filter"]);
+    let mut client = connect(&scene.served, "valued");
+    client.shake_hands().await;
+    client.stream("1", "Words", "[]").await;
+    client.expect(r#"{"type":3,"invocationId":"1","error":"An unexpected error occurred invoking 'Words' on the server."}"#).await;
 }
 
 #[tokio::test(start_paused = true)]
