@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 
 use crate::anything::decode_as_anything;
 
-/// A record of JSON, without its separator, keeps the promises of [`check`].
+/// A record of JSON, without its separator, keeps the promises of `check`.
 pub fn json(record: &[u8]) {
     check(Encoding::Json, record);
 }
 
-/// A stream of MessagePack keeps those of [`check`] in every message of it; and items that others can read are read.
+/// A stream of MessagePack keeps those of `check` in every message of it; and items that others can read are read.
 pub fn messagepack(bytes: &[u8]) {
     let mut records = Records::new();
     records.switch_to(Encoding::MessagePack);
