@@ -10,19 +10,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::client::soon;
 use crate::backplane::{Backplane, BackplaneStatus, LocalBackplane, Receiver};
 
-/// A backplane that may be away, and may take its time.
+/// A backplane that may be away, may take its time, and may not count.
 pub(super) struct Troubled {
     inner: LocalBackplane,
-    away: bool,
+    tells: fn(Option<u64>) -> Option<u64>,
     confirmed: Option<(String, Arc<Semaphore>)>,
 }
 
 impl Troubled {
-    /// Reaches nobody, as while Redis is away.
+    /// Reaches nobody but its own server, as while Redis is away.
     pub(super) fn away() -> Self {
         Self {
             inner: LocalBackplane::new(),
-            away: true,
+            tells: |_| None,
             confirmed: None,
         }
     }
@@ -31,8 +31,17 @@ impl Troubled {
     pub(super) fn slow(channel: &str, permits: &Arc<Semaphore>) -> Self {
         Self {
             inner: LocalBackplane::new(),
-            away: false,
+            tells: |receivers| receivers,
             confirmed: Some((channel.to_owned(), Arc::clone(permits))),
+        }
+    }
+
+    /// A member of a bus that does not know how many servers a publication reaches.
+    pub(super) fn uncounted(bus: &LocalBackplane) -> Self {
+        Self {
+            inner: bus.join(),
+            tells: |_| Some(1),
+            confirmed: None,
         }
     }
 }
@@ -43,10 +52,8 @@ impl Backplane for Troubled {
     }
 
     fn publish<'a>(&'a self, channel: &'a str, payload: Bytes) -> BoxFuture<'a, Option<u64>> {
-        if self.away {
-            return Box::pin(std::future::ready(None));
-        }
-        self.inner.publish(channel, payload)
+        let published = self.inner.publish(channel, payload);
+        Box::pin(async { (self.tells)(published.await) })
     }
 
     fn subscribe(&self, channel: &str) -> BoxFuture<'static, ()> {

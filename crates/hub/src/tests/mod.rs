@@ -1,6 +1,7 @@
 //! The whole hub on an in-memory pipe: hub messages in, hub messages out, no network, a paused clock.
 
 mod backplane;
+mod backplane_pitfalls;
 mod client;
 mod client_results;
 mod connections;
