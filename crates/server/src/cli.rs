@@ -55,7 +55,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) listen: String,
 
-    /// The Redis that joins several servers into one, such as redis://user:password@host:6379. Needs Redis 6 or
+    /// The Redis that joins several servers into one, such as redis://user:password@host:6379. Needs one Redis 6 or
     /// newer. Without it the server is alone. While Redis is away, clients of this server still reach each other.
     #[arg(
         long,
