@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -193,29 +194,21 @@ impl<'a> Recipients<'a> {
     }
 
     async fn deliver(self, message: Broadcast) -> Result<(), SendError> {
-        match &self.chosen {
-            Chosen::All => self.to(To::All, &message).await,
+        let to: Vec<To<'_>> = match &self.chosen {
+            Chosen::All => vec![To::All],
             Chosen::Connections(ids) => {
-                for id in ids.iter().filter(|id| !self.except.contains(**id)) {
-                    self.to(To::Connection(id), &message).await;
-                }
+                let ids = ids.iter().filter(|id| !self.except.contains(**id));
+                ids.map(|id| To::Connection(id)).collect()
             }
-            Chosen::Groups(names) => {
-                for name in names {
-                    self.to(To::Group(name), &message).await;
-                }
-            }
-            Chosen::Users(ids) => {
-                for id in ids {
-                    self.to(To::User(id), &message).await;
-                }
-            }
-        }
+            Chosen::Groups(names) => names.iter().map(|name| To::Group(name)).collect(),
+            Chosen::Users(ids) => ids.iter().map(|id| To::User(id)).collect(),
+        };
+        // Sent in this order, but not each only when the one before has come back from the backplane.
+        let sends = to
+            .into_iter()
+            .map(|to| self.lifetime.send(to, &self.except, &message));
+        join_all(sends).await;
         Ok(())
-    }
-
-    async fn to(&self, to: To<'_>, message: &Broadcast) {
-        self.lifetime.send(to, &self.except, message).await;
     }
 }
 
