@@ -117,7 +117,7 @@ impl Intake {
                 return false;
             };
             match message {
-                Ok(Some(message)) => ahead.take(message),
+                Ok(Some(message)) => ahead.take(&message),
                 Ok(None) => return ahead.bytes < ahead.limit,
                 // It takes its turn behind the others.
                 Err(reason) => ahead.end = Some(reason),
@@ -127,13 +127,39 @@ impl Intake {
 }
 
 impl Ahead {
-    fn take(&mut self, message: Bytes) {
+    fn take(&mut self, message: &Bytes) {
         self.connection.heard();
-        if let Ok(HubMessage::Ack { sequence_id }) = self.connection.encoding().parse(&message) {
+        if let Ok(HubMessage::Ack { sequence_id }) = self.connection.encoding().parse(message) {
             self.connection.outbox.acknowledge(sequence_id);
         } else {
             self.bytes += message.len() + OVERHEAD;
-            self.messages.push_back(message);
+            // A copy: the message may be a small part of a large read, which would be kept with it.
+            self.messages.push_back(Bytes::copy_from_slice(message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use hubcast_protocol::Encoding;
+
+    #[tokio::test]
+    async fn what_is_read_ahead_keeps_no_more_than_its_own_bytes() {
+        let options = HubOptions::default();
+        let connection = Connection::new("a".into(), &options).resumable();
+        connection.agree_on(Encoding::Json);
+        connection.agree_on_version(2, &options);
+        let mut intake = Intake::new(Records::new(), &Arc::new(connection), &options);
+        // One small message, and many that are done with at once.
+        let acks = "{\"type\":8,\"sequenceId\":0}\x1e".repeat(2_000);
+        let bytes = format!("{{\"type\":6}}\x1e{acks}");
+        intake.push(Arrived::Bytes(BytesMut::from(&*bytes)));
+        assert!(intake.look_ahead());
+        let ping = intake.next().unwrap().unwrap();
+        assert_eq!(ping, r#"{"type":6}"#);
+        let memory = ping.try_into_mut().unwrap().capacity();
+        assert!(memory < 100, "{memory}");
     }
 }
