@@ -77,7 +77,7 @@ impl<H: Hub> Mounted<H> {
         begins: Option<(Counted, Listed)>,
     ) -> Response {
         let arrival = Arrival {
-            number: resumable.announce(),
+            number: resumable.number(),
             resumable,
             begins,
         };

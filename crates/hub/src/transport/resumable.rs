@@ -3,6 +3,7 @@
 //! The hub's side runs in a task of its own. Sockets come and go: each is carried by a task of its own, one at a time, and
 //! what has not arrived on one is sent again on the next. Between two of them the hub notices nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,7 +23,9 @@ use crate::transport::websocket::{self, Carried};
 pub(crate) struct Resumable {
     pub(crate) connection: Arc<Connection>,
     pub(crate) input: Pipe,
-    /// Counts the sockets; a newer one replaces an older one.
+    /// How many sockets have been asked for.
+    asked_for: AtomicU64,
+    /// The number of the newest socket that is there; it replaces an older one.
     newest: watch::Sender<u64>,
     /// Sockets take turns.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -46,6 +49,7 @@ impl Resumable {
         Self {
             connection: Arc::new(connection),
             input: Pipe::new(options.application_max_buffer_size),
+            asked_for: AtomicU64::new(0),
             newest: watch::Sender::new(0),
             turn: Arc::default(),
             served: watch::Sender::new(false),
@@ -64,19 +68,18 @@ impl Resumable {
             .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Announces a socket: the one that is there, if there is one, is dropped.
-    pub(crate) fn announce(&self) -> u64 {
-        let mut number = 0;
-        // Counted and read in one: two sockets at once must not have the same number.
-        self.newest.send_modify(|newest| {
-            *newest += 1;
-            number = *newest;
-        });
-        number
+    /// The number of a socket that has been asked for. The one that is there stays until that one is.
+    pub(crate) fn number(&self) -> u64 {
+        self.asked_for.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Waits until the socket before is gone; `None` if a newer one has been announced.
+    /// A socket is there: drops the one before, if there is one, and waits until it is gone; `None` if a newer one is there.
     pub(crate) async fn turn(&self, number: u64) -> Option<Turn> {
+        self.newest.send_if_modified(|newest| {
+            let newer = *newest < number;
+            *newest = number.max(*newest);
+            newer
+        });
         let mut newest = self.newest.subscribe();
         tokio::select! {
             biased;
@@ -95,9 +98,7 @@ impl Resumable {
         if attached {
             self.input.begin_anew();
         }
-        if self.away_since().take().is_some() {
-            sessions.uncount_detached();
-        }
+        self.waits_no_more(sessions);
         if attached {
             tracing::debug!(
                 connection = &*self.connection.id,
@@ -121,7 +122,7 @@ impl Resumable {
         let mut newest = self.newest.subscribe();
         let carried = tokio::select! {
             biased;
-            _ = newest.wait_for(|newest| *newest != turn.number) => Carried::Lost,
+            _ = newest.wait_for(|newest| *newest != turn.number) => return self.hand_over(),
             // Bounded, because a client that no longer reads would never take its leave.
             () = self.given_up(options.close_timeout) => Carried::Over,
             carried = websocket::run(socket, early, &self.connection, &self.input, options) => carried,
@@ -136,6 +137,13 @@ impl Resumable {
         // The sender is ours, so this ends only with true.
         let _ = served.wait_for(|served| *served).await;
         sleep(patience).await;
+    }
+
+    /// The next socket is there and waits for its turn only, so that the connection needs no room among those that wait.
+    fn hand_over(&self) {
+        if !self.connection.outbox.detach() {
+            self.abandon();
+        }
     }
 
     fn detach(&self, options: &HubOptions, sessions: &Sessions) {
@@ -154,8 +162,21 @@ impl Resumable {
         );
     }
 
+    /// Makes room for another connection to wait, if this one did.
+    fn waits_no_more(&self, sessions: &Sessions) {
+        if self.away_since().take().is_some() {
+            sessions.uncount_detached();
+        }
+    }
+
+    /// The client has been away for too long. Room is made at once, however long the hub takes over its farewell.
+    pub(crate) fn give_up(&self, sessions: &Sessions) {
+        self.waits_no_more(sessions);
+        self.abandon();
+    }
+
     /// The client is gone without a word.
-    pub(crate) fn abandon(&self) {
+    fn abandon(&self) {
         self.input.end(CloseReason::ConnectionLost);
         self.connection.end(CloseReason::ConnectionLost);
         self.connection.outbox.kill();
@@ -166,9 +187,7 @@ impl Resumable {
         self.served.send_replace(true);
         let _turn = self.turn.lock().await;
         self.connection.outbox.kill();
-        if self.away_since().take().is_some() {
-            sessions.uncount_detached();
-        }
+        self.waits_no_more(sessions);
     }
 }
 
@@ -217,7 +236,7 @@ mod tests {
             first: bool,
         ) -> (DuplexStream, JoinHandle<()>) {
             let (client, socket) = duplex(4096);
-            let turn = resumable.turn(resumable.announce()).await.unwrap();
+            let turn = resumable.turn(resumable.number()).await.unwrap();
             assert!(first || resumable.attach(&turn, &self.sessions));
             let carried = tokio::spawn({
                 let (resumable, sessions) = (Arc::clone(resumable), Arc::clone(&self.sessions));
@@ -313,7 +332,7 @@ mod tests {
         let server = Server::new(1_000);
         let resumable = server.connection("a");
         let (_first, carried) = server.socket(&resumable, true).await;
-        let late = resumable.announce();
+        let late = resumable.number();
         let (_newest, _carried) = server.socket(&resumable, false).await;
         carried.await.unwrap();
         assert!(resumable.turn(late).await.is_none());
@@ -330,5 +349,31 @@ mod tests {
         resumable.over(&server.sessions).await;
         assert_eq!(began.elapsed(), server.options.close_timeout);
         carried.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_its_next_socket_already_needs_no_room_to_wait() {
+        let server = Server::new(0);
+        let resumable = server.connection("a");
+        let (_old, carried) = server.socket(&resumable, true).await;
+        let (_new, _carried) = server.socket(&resumable, false).await;
+        carried.await.unwrap();
+        assert_eq!(end_of(&resumable), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_in_vain_makes_room_before_the_hub_is_done() {
+        let server = Server::new(1);
+        let [one, other] = ["a", "b"].map(|id| server.connection(id));
+        let (client, carried) = server.socket(&one, true).await;
+        drop(client);
+        carried.await.unwrap();
+        tokio::time::advance(Duration::from_secs(16)).await;
+        server.sessions.reap(server.options.disconnect_timeout);
+        assert_eq!(end_of(&one), Some(&CloseReason::ConnectionLost));
+        let (client, carried) = server.socket(&other, true).await;
+        drop(client);
+        carried.await.unwrap();
+        assert_eq!(end_of(&other), None);
     }
 }

@@ -101,7 +101,7 @@ impl Sessions {
         for attached in dead {
             match attached {
                 Attached::WebSocket => {}
-                Attached::Resumable(resumable) => resumable.abandon(),
+                Attached::Resumable(resumable) => resumable.give_up(self),
                 Attached::Session(session) => session.abandon(),
             }
         }
