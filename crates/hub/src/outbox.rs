@@ -244,6 +244,11 @@ impl Outbox {
         let Some(resumption) = resumption else {
             return false;
         };
+        // A client that says on every socket no more than that all has come again is sent more on each.
+        if resumption.sent.surplus() > self.limit {
+            state.resumption = None;
+            return false;
+        }
         resumption.sent.rewind(queue);
         let bytes: usize = queue.iter().map(Frame::len).sum();
         resumption.detached = Some(self.limit.min(bytes + resumption.window));

@@ -92,6 +92,12 @@ impl Sent {
         self.bytes
     }
 
+    /// How many bytes are written again to every socket although they are acknowledged.
+    pub(crate) fn surplus(&self) -> usize {
+        let kept: usize = self.kept.iter().map(Frame::len).sum();
+        kept.saturating_sub(self.bytes)
+    }
+
     /// Takes a message that has been written whole.
     pub(crate) fn wrote(&mut self, frame: Frame) {
         self.written += 1;

@@ -383,3 +383,27 @@ async fn a_server_that_stops_does_not_wait_for_a_socket() {
     assert_eq!(client.ended().await, CloseReason::ServerShutdown);
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_on_every_socket_is_bounded() {
+    let server = server();
+    let mut client = client(&server, 2).await;
+    let text = "x".repeat(1_000);
+    for round in 1.. {
+        for _ in 0..90 {
+            say(&server, &text).await;
+        }
+        client.take_bytes();
+        if !client.connection.outbox.detach() {
+            break;
+        }
+        let kept = client.connection.outbox.bytes();
+        assert!(kept < 4_500_000, "{kept}");
+        client.come_back().await;
+        client.take_bytes();
+        // All that came again and nothing beyond, which does not say on which socket it came.
+        client.send(&ack(90 * round)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!client.connection.is_resumable());
+}
