@@ -225,9 +225,16 @@ impl Connection {
         }
     }
 
-    /// Queues a message. A connection that has no room for it is ended.
+    /// Queues a message that the client did not ask for. A connection that has no room for it is ended.
     pub(crate) fn send(&self, frame: Frame) {
         if self.outbox.push(frame).is_err() {
+            self.end(CloseReason::TooSlow);
+        }
+    }
+
+    /// Queues an answer to a call of the client, or an item of one.
+    pub(crate) fn answer(&self, frame: Frame) {
+        if self.outbox.push_answer(frame).is_err() {
             self.end(CloseReason::TooSlow);
         }
     }

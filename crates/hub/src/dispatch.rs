@@ -327,7 +327,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
 
     fn answer(&self, answer: Option<Frame>) {
         if let Some(frame) = answer {
-            self.connection.send(frame);
+            self.connection.answer(frame);
         }
     }
 

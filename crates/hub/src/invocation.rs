@@ -319,7 +319,7 @@ async fn send_items(
         tokio::select! {
             biased;
             why = context.state().until_stopped() => return farewell(items, why, call).await,
-            () = context.room() => context.connection().send(item),
+            () = context.room() => context.connection().answer(item),
         }
         // A stream that always has more would otherwise keep its connection's task to itself.
         tokio::task::coop::consume_budget().await;

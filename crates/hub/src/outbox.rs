@@ -69,7 +69,7 @@ struct Resumption {
     sent: Sent,
     /// While more bytes than this are not acknowledged, nothing more is written that must be.
     window: usize,
-    /// While there is no socket: how many bytes may wait for one.
+    /// While there is no socket: how many more bytes of what the client did not ask for may come to wait for one.
     detached: Option<usize>,
 }
 
@@ -95,22 +95,37 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a message. Does nothing once the outbox takes no more.
+    /// Appends a message that the client did not ask for. Does nothing once the outbox takes no more.
     ///
     /// When it does not fit, everything that waits is dropped but for a frame that has been begun, so that the
     /// memory is free at once and the stream of frames stays whole for a goodbye.
     pub(crate) fn push(&self, frame: Frame) -> Result<(), Full> {
+        self.append_if_fits(frame, false)
+    }
+
+    /// The same with an answer to the client. Whoever makes them waits while much waits for the client, so that without a
+    /// socket, too, only the limit of the whole outbox counts.
+    pub(crate) fn push_answer(&self, frame: Frame) -> Result<(), Full> {
+        self.append_if_fits(frame, true)
+    }
+
+    fn append_if_fits(&self, frame: Frame, is_answer: bool) -> Result<(), Full> {
         let mut state = self.state();
         if state.phase != Phase::Open {
             return Ok(());
         }
-        let detached = state.resumption.as_ref().and_then(|it| it.detached);
-        if detached.is_some() && !frame.is_counted() {
-            return Ok(());
+        let mut fits = state.bytes + frame.len() <= self.limit;
+        if let Some(room) = state.detached() {
+            if !frame.is_counted() {
+                return Ok(());
+            }
+            if !is_answer {
+                fits &= frame.len() <= *room;
+                *room = room.saturating_sub(frame.len());
+            }
         }
-        let limit = detached.unwrap_or(self.limit);
         // A single message may be larger than the limit; it is refused only behind others.
-        if state.bytes > 0 && state.bytes + frame.len() > limit {
+        if state.bytes > 0 && !fits {
             let keep = usize::from(state.written > 0);
             state.queue.truncate(keep);
             state.bytes = state.queue.front().map_or(0, Frame::len);
@@ -251,7 +266,7 @@ impl Outbox {
         }
         resumption.sent.rewind(queue);
         let bytes: usize = queue.iter().map(Frame::len).sum();
-        resumption.detached = Some(self.limit.min(bytes + resumption.window));
+        resumption.detached = Some(resumption.window);
         state.bytes = bytes;
         // A message that had been begun is begun anew.
         state.written = 0;
@@ -280,11 +295,7 @@ impl Outbox {
 
     /// Whether the outbox has lost its socket and waits for another.
     pub(crate) fn is_detached(&self) -> bool {
-        let state = self.state();
-        state
-            .resumption
-            .as_ref()
-            .is_some_and(|resumption| resumption.detached.is_some())
+        self.state().detached().is_some()
     }
 
     /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
@@ -378,6 +389,11 @@ impl State {
             self.queue.push_back(frame);
         }
         self.idle_writer.take()
+    }
+
+    /// The room that is left for what the client did not ask for, while there is no socket.
+    fn detached(&mut self) -> Option<&mut usize> {
+        self.resumption.as_mut()?.detached.as_mut()
     }
 
     fn idle(&mut self, context: &Context<'_>) {

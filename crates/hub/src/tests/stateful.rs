@@ -407,3 +407,23 @@ async fn what_comes_again_on_every_socket_is_bounded() {
     }
     assert!(!client.connection.is_resumable());
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_to_calls_under_way_may_come_to_more_than_what_others_send() {
+    let mut server = server();
+    let mut client = client(&server, 2).await;
+    client.call(1, "Wait", r#"["long"]"#).await;
+    assert_eq!(server.noted().await, "waiting long");
+    client.call(2, "Large", "[60000]").await;
+    client.call(3, "Large", "[60000]").await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    client.lose_socket();
+    server.permits.add_permits(1);
+    assert_eq!(server.noted().await, "waited long");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(client.come_back().await, sequence(1));
+    for id in 1..=3 {
+        let start = format!(r#"{{"type":3,"invocationId":"{id}","result":"#);
+        assert!(client.next().await.starts_with(&start), "{id}");
+    }
+}
