@@ -37,6 +37,17 @@
 //! }
 //! ```
 //!
+//! Beyond that:
+//!
+//! - streams: [`Methods::stream`] to the client, [`ClientStream`] from it; results of a client: [`SingleClient::invoke`]
+//! - users: [`UserId`] or a [`UserIdProvider`]; who may call what: [`Methods::authorize`]; what is around every call: [`HubFilter`]
+//! - the coming and going of clients: [`Hub::on_connected`], [`Hub::on_disconnected`]; what is kept with each: [`CallerContext::items`]
+//! - sending from outside of a call: [`HubEndpoint::context`]; stopping in good order: [`HubEndpoint::shut_down`]
+//! - limits, time-outs, stateful reconnect, transports, and the origins of web pages that may connect: [`HubOptions`]
+//!
+//! Signatures here name [`Stream`](futures_util::Stream) and [`BoxFuture`](futures_util::future::BoxFuture) of `futures-util` 0.3, and
+//! parameters and results are types of `serde` 1: programs with streams, filters or types of their own depend on those, too.
+//!
 //! A server alone needs nothing else. Several become one with a [`Backplane`]; `hubcast-backplane` has one over
 //! Redis that ASP.NET Core servers share.
 

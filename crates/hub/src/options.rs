@@ -98,8 +98,8 @@ pub struct HubOptions {
     /// has not acknowledged, and works only where its requests come back to the same server.
     pub allow_stateful_reconnects: bool,
     /// With stateful reconnect: how many bytes may be written to a client that it has not acknowledged; what goes beyond waits
-    /// until it has. While it has no socket as much again may come to wait for it; beyond that the connection is closed
-    /// (`CloseReason::TooSlow`). Default: 100 000 (`StatefulReconnectBufferSize`), which the stock clients keep, too.
+    /// until it has. While it has no socket as much again may come to wait for it, not counting answers to its own calls; beyond that
+    /// the connection is closed (`CloseReason::TooSlow`). Default: 100 000 (`StatefulReconnectBufferSize`), which the stock clients keep, too.
     pub stateful_reconnect_buffer_size: usize,
     /// With stateful reconnect: how many connections of this endpoint may be without a socket at a time. One more that loses its socket
     /// is over at once. Default: 1 000, which bounds what clients that went away can hold. ASP.NET Core has no such limit.

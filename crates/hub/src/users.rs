@@ -30,7 +30,7 @@ pub struct UserId(pub String);
 /// When the authentication of a request ends, put into its extensions by the middleware that has checked it: the expiry of a token.
 ///
 /// With [`HubOptions::close_on_authentication_expiration`](crate::HubOptions::close_on_authentication_expiration) a connection lasts no longer than
-/// that of the request it began with; each poll of Long Polling may bring a later one.
+/// that of the request it began with; each poll of Long Polling, and each further socket of stateful reconnect, may bring a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthenticationExpiration(pub SystemTime);
 
@@ -53,8 +53,10 @@ pub struct AuthenticationExpiration(pub SystemTime);
 pub trait UserIdProvider: Send + Sync + 'static {
     /// The user's id; `None`, or an empty one, for a client that cannot be addressed by its user.
     ///
-    /// Asked once for each connection, with the request that its transport began with. Several connections of one
-    /// user are normal.
+    /// Asked with the request that the connection's transport began with. Several connections of one user are normal.
+    ///
+    /// What it says then holds for as long as the connection lives. It is asked again of each further request that may begin a
+    /// connection, such as a socket that goes on with one (stateful reconnect), which is refused if it is of another user.
     fn user_id(&self, request: &ConnectingRequest) -> Option<String>;
 }
 
