@@ -101,8 +101,8 @@ pub struct HubOptions {
     /// until it has. While it has no socket as much again may come to wait for it, not counting answers to its own calls; beyond that
     /// the connection is closed (`CloseReason::TooSlow`). Default: 100 000 (`StatefulReconnectBufferSize`), which the stock clients keep, too.
     pub stateful_reconnect_buffer_size: usize,
-    /// With stateful reconnect: how many connections of this endpoint may be without a socket at a time. One more that loses its socket
-    /// is over at once. Default: 1 000, which bounds what clients that went away can hold. ASP.NET Core has no such limit.
+    /// With stateful reconnect: how many connections of this endpoint may be without a socket at a time. When one more loses
+    /// its socket, the one that has been without for the longest is over. Default: 1 000, which bounds what clients that went away can hold. ASP.NET Core has no such limit.
     pub maximum_detached_connections: usize,
     /// The lowest version of negotiation that is served. Default: 0, so that every client is.
     pub minimum_protocol_version: i32,

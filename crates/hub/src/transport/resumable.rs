@@ -31,8 +31,16 @@ pub(crate) struct Resumable {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Whether the hub is done with the connection.
     served: watch::Sender<bool>,
-    /// Since when there is no socket.
-    away_since: Mutex<Option<Instant>>,
+    /// Set while there is no socket.
+    away: Mutex<Option<Away>>,
+}
+
+/// The time between two sockets.
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    /// What it is noted under among all those that wait.
+    number: u64,
 }
 
 /// The right of one socket to carry the connection.
@@ -53,19 +61,18 @@ impl Resumable {
             newest: watch::Sender::new(0),
             turn: Arc::default(),
             served: watch::Sender::new(false),
-            away_since: Mutex::new(None),
+            away: Mutex::new(None),
         }
     }
 
-    fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn away(&self) -> MutexGuard<'_, Option<Away>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn away_for(&self) -> Duration {
-        self.away_since()
-            .map_or(Duration::ZERO, |since| since.elapsed())
+        let away = self.away();
+        away.as_ref()
+            .map_or(Duration::ZERO, |away| away.since.elapsed())
     }
 
     /// The number of a socket that has been asked for. The one that is there stays until that one is.
@@ -110,7 +117,7 @@ impl Resumable {
 
     /// Carries the connection on a socket until one of them ends, or a newer socket is there.
     pub(crate) async fn carry<S>(
-        &self,
+        self: &Arc<Self>,
         socket: S,
         early: &[u8],
         turn: Turn,
@@ -146,37 +153,43 @@ impl Resumable {
         }
     }
 
-    fn detach(&self, options: &HubOptions, sessions: &Sessions) {
+    fn detach(self: &Arc<Self>, options: &HubOptions, sessions: &Sessions) {
         if !self.connection.outbox.detach() {
             // It has begun to end since.
             return self.abandon();
         }
-        if !sessions.count_detached(options.maximum_detached_connections) {
-            tracing::debug!("too many connections are without a socket for one more to wait");
-            return self.abandon();
-        }
-        *self.away_since() = Some(Instant::now());
         tracing::debug!(
             connection = &*self.connection.id,
             "a connection has lost its socket and waits for another"
         );
+        // Noted under the lock, so that whoever finds it among those that wait finds that it does.
+        let mut away = self.away();
+        let most = options.maximum_detached_connections;
+        let (number, longest) = sessions.note_detached(Arc::clone(self), most);
+        *away = Some(Away {
+            since: Instant::now(),
+            number,
+        });
+        drop(away);
+        if let Some(longest) = longest {
+            tracing::debug!(
+                connection = &*longest.connection.id,
+                "too many connections are without a socket for this one to wait any longer"
+            );
+            longest.abandon();
+        }
     }
 
     /// Makes room for another connection to wait, if this one did.
     fn waits_no_more(&self, sessions: &Sessions) {
-        if self.away_since().take().is_some() {
-            sessions.uncount_detached();
+        let away = self.away().take();
+        if let Some(Away { number, .. }) = away {
+            sessions.forget_detached(number);
         }
     }
 
-    /// The client has been away for too long. Room is made at once, however long the hub takes over its farewell.
-    pub(crate) fn give_up(&self, sessions: &Sessions) {
-        self.waits_no_more(sessions);
-        self.abandon();
-    }
-
-    /// The client is gone without a word.
-    fn abandon(&self) {
+    /// The client is gone without a word, has been away for too long, or others need the room to wait.
+    pub(crate) fn abandon(&self) {
         self.input.end(CloseReason::ConnectionLost);
         self.connection.end(CloseReason::ConnectionLost);
         self.connection.outbox.kill();
@@ -294,11 +307,13 @@ mod tests {
             drop(client);
             carried.await.unwrap();
         }
-        assert_eq!(end_of(&one), None);
-        assert_eq!(end_of(&other), Some(&CloseReason::ConnectionLost));
+        // Who has been away for the shortest is the most likely to come back, and strangers that went away on purpose keep
+        // nobody out.
+        assert_eq!(end_of(&one), Some(&CloseReason::ConnectionLost));
+        assert_eq!(end_of(&other), None);
 
         // One that is over makes room, and one that has come back.
-        one.over(&server.sessions).await;
+        other.over(&server.sessions).await;
         let (client, carried) = server.socket(&third, true).await;
         drop(client);
         carried.await.unwrap();
@@ -306,6 +321,12 @@ mod tests {
         drop(client);
         carried.await.unwrap();
         assert_eq!(end_of(&third), None);
+        let nobody = Server::new(0);
+        let fourth = nobody.connection("d");
+        let (client, carried) = nobody.socket(&fourth, true).await;
+        drop(client);
+        carried.await.unwrap();
+        assert_eq!(end_of(&fourth), Some(&CloseReason::ConnectionLost));
     }
 
     #[tokio::test(start_paused = true)]
@@ -359,21 +380,5 @@ mod tests {
         let (_new, _carried) = server.socket(&resumable, false).await;
         carried.await.unwrap();
         assert_eq!(end_of(&resumable), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_waited_in_vain_makes_room_before_the_hub_is_done() {
-        let server = Server::new(1);
-        let [one, other] = ["a", "b"].map(|id| server.connection(id));
-        let (client, carried) = server.socket(&one, true).await;
-        drop(client);
-        carried.await.unwrap();
-        tokio::time::advance(Duration::from_secs(16)).await;
-        server.sessions.reap(server.options.disconnect_timeout);
-        assert_eq!(end_of(&one), Some(&CloseReason::ConnectionLost));
-        let (client, carried) = server.socket(&other, true).await;
-        drop(client);
-        carried.await.unwrap();
-        assert_eq!(end_of(&other), None);
     }
 }

@@ -3,10 +3,9 @@
 //! A session is what those requests have in common. Its client's bytes come with POSTs, which may begin before the
 //! request that brings messages back does.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
@@ -28,8 +27,15 @@ const SLOWEST_BODY: u32 = 240;
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     table: Mutex<HashMap<Arc<str>, Attached>>,
-    /// How many resumable connections have no socket now.
-    detached: AtomicUsize,
+    detached: Mutex<Detached>,
+}
+
+/// The resumable connections that have no socket now.
+#[derive(Debug, Default)]
+struct Detached {
+    /// By numbers in the order in which they lost it.
+    waiting: BTreeMap<u64, Arc<Resumable>>,
+    next: u64,
 }
 
 /// What a connection id stands for.
@@ -48,17 +54,32 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a resumable connection that has lost its socket; false if there are `most` already.
-    pub(crate) fn count_detached(&self, most: usize) -> bool {
-        let one_more = |count: usize| (count < most).then_some(count + 1);
-        self.detached
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-            .is_ok()
+    fn detached(&self) -> MutexGuard<'_, Detached> {
+        self.detached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of those that were counted has a socket again, or is over.
-    pub(crate) fn uncount_detached(&self) {
-        self.detached.fetch_sub(1, Ordering::Relaxed);
+    /// Notes a resumable connection that has lost its socket, and gives the number that it is noted under. If more than
+    /// `most` wait now, the one that has for the longest is given as well, and shall wait no more.
+    pub(crate) fn note_detached(
+        &self,
+        resumable: Arc<Resumable>,
+        most: usize,
+    ) -> (u64, Option<Arc<Resumable>>) {
+        let mut detached = self.detached();
+        let number = detached.next;
+        detached.next += 1;
+        detached.waiting.insert(number, resumable);
+        let longest = if detached.waiting.len() > most {
+            detached.waiting.pop_first()
+        } else {
+            None
+        };
+        (number, longest.map(|(_, resumable)| resumable))
+    }
+
+    /// One of those that were noted has a socket again, or is over.
+    pub(crate) fn forget_detached(&self, number: u64) {
+        self.detached().waiting.remove(&number);
     }
 
     pub(crate) fn find(&self, id: &str) -> Option<Attached> {
@@ -101,7 +122,7 @@ impl Sessions {
         for attached in dead {
             match attached {
                 Attached::WebSocket => {}
-                Attached::Resumable(resumable) => resumable.give_up(self),
+                Attached::Resumable(resumable) => resumable.abandon(),
                 Attached::Session(session) => session.abandon(),
             }
         }
