@@ -15,6 +15,10 @@ use crate::pipe::Arrived;
 /// What a message that was read ahead costs beside its bytes.
 const OVERHEAD: usize = 64;
 
+/// How much is read ahead, in buffers of stateful reconnect: a stock client has one of its own, and sends no more than that before it hears
+/// of ours.
+const BUFFERS_AHEAD: usize = 4;
+
 /// Cuts bytes into messages.
 pub(crate) struct Intake {
     records: Records,
@@ -48,7 +52,10 @@ impl Intake {
                 connection: Arc::clone(connection),
                 messages: VecDeque::new(),
                 bytes: 0,
-                limit: options.transport_max_buffer_size,
+                limit: options
+                    .stateful_reconnect_buffer_size
+                    .saturating_mul(BUFFERS_AHEAD)
+                    .min(options.transport_max_buffer_size),
                 end: None,
             })
         });
