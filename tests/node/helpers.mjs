@@ -80,32 +80,19 @@ export function shorten(value, most = 400) {
 /** A room that no other test uses, so that tests can share a server. */
 export const newRoom = () => `room ${randomUUID()}`;
 
-/** A stock client of the chat hub: the connection, what it received, and how it ended. */
-export class ChatClient {
-  /** Every `ReceiveMessage` as `[user, message]`. */
-  inbox = new Log();
+/** A stock client, with deadlines for all it does. */
+export class StockClient {
   /** The errors (or undefined) that `onclose` was called with. */
   closed = new Log();
 
   constructor(connection) {
     this.connection = connection;
-    connection.on('ReceiveMessage', (user, message) => this.inbox.push([user, message]));
     connection.onclose((error) => this.closed.push({ error }));
   }
 
-  /**
-   * Builds a client that is stopped when the test ends; not started yet.
-   * `http` are the options of `withUrl`, `build` may add to the builder.
-   */
-  static create(t, { url = hubUrl(), http = {}, build = (builder) => builder } = {}) {
-    const builder = build(new HubConnectionBuilder().withUrl(url, http).configureLogging(LogLevel.None));
-    const client = new ChatClient(builder.build());
-    t.after(() => client.stop());
-    return client;
-  }
-
+  /** Builds a client as `create` of its class does, and starts it. */
   static async start(t, options) {
-    const client = ChatClient.create(t, options);
+    const client = this.create(t, options);
     await client.start();
     return client;
   }
@@ -124,6 +111,28 @@ export class ChatClient {
 
   invoke(method, ...values) {
     return within(this.connection.invoke(method, ...values), `the completion of ${method}`);
+  }
+}
+
+/** A stock client of the chat hub: the connection, what it received, and how it ended. */
+export class ChatClient extends StockClient {
+  /** Every `ReceiveMessage` as `[user, message]`. */
+  inbox = new Log();
+
+  constructor(connection) {
+    super(connection);
+    connection.on('ReceiveMessage', (user, message) => this.inbox.push([user, message]));
+  }
+
+  /**
+   * Builds a client that is stopped when the test ends; not started yet.
+   * `http` are the options of `withUrl`, `build` may add to the builder.
+   */
+  static create(t, { url = hubUrl(), http = {}, build = (builder) => builder } = {}) {
+    const builder = build(new HubConnectionBuilder().withUrl(url, http).configureLogging(LogLevel.None));
+    const client = new ChatClient(builder.build());
+    t.after(() => client.stop());
+    return client;
   }
 
   join(room) {

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
-import { DEADLINE, Log, differsOn31, within } from './helpers.mjs';
+import { DEADLINE, Log, StockClient, differsOn31, within } from './helpers.mjs';
 
 /** The URL of a hub of the conformance server, of which `TEST_HUB_URL` is the origin. */
 export function testHub(path = 'testHub') {
@@ -25,15 +25,7 @@ export const WAYS = [WebSockets, ServerSentEvents, LongPolling].flatMap((transpo
 export const unique = (what) => `${what} ${randomUUID()}`;
 
 /** A stock client of the conformance hub. */
-export class TestClient {
-  /** The errors (or undefined) that `onclose` was called with. */
-  closed = new Log();
-
-  constructor(connection) {
-    this.connection = connection;
-    connection.onclose((error) => this.closed.push({ error }));
-  }
-
+export class TestClient extends StockClient {
   /** Builds a client that is stopped when the test ends; not started yet. `http` are options of `withUrl`. */
   static create(t, { url = testHub(), transport, packed = false, http = {} } = {}) {
     const builder = new HubConnectionBuilder().withUrl(url, { transport, ...http }).configureLogging(LogLevel.None);
@@ -43,28 +35,6 @@ export class TestClient {
     for (const method of ['Message', 'Disconnected']) client.connection.on(method, () => {});
     t.after(() => client.stop());
     return client;
-  }
-
-  static async start(t, options) {
-    const client = TestClient.create(t, options);
-    await client.start();
-    return client;
-  }
-
-  get id() {
-    return this.connection.connectionId;
-  }
-
-  start() {
-    return within(this.connection.start(), 'starting a connection');
-  }
-
-  stop() {
-    return within(this.connection.stop(), 'stopping a connection');
-  }
-
-  invoke(method, ...values) {
-    return within(this.connection.invoke(method, ...values), `the completion of ${method}`);
   }
 
   send(method, ...values) {
