@@ -192,15 +192,15 @@ impl<H: Hub> Served<H> {
     ) -> CloseReason {
         let options = &self.lifetime.options;
         let mut dispatcher = Dispatcher::new(self, Arc::clone(connection));
-        loop {
+        let reason = loop {
             let reading = match take_records(&mut dispatcher, connection, intake).await {
                 Ok(reading) => reading,
-                Err(reason) => return self.leave(dispatcher, connection, reason).await,
+                Err(reason) => break reason,
             };
             connection.set_reading_paused(!reading);
             // Calls wait while their client does not read the answers it has.
             let crowded = dispatcher.has_waiting() && dispatcher.is_crowded();
-            let reason = tokio::select! {
+            break tokio::select! {
                 biased;
                 reason = connection.ended() => reason,
                 () = dispatcher.run() => continue,
@@ -214,8 +214,9 @@ impl<H: Hub> Served<H> {
                     Err(reason) => reason,
                 },
             };
-            return self.leave(dispatcher, connection, reason).await;
-        }
+        };
+        // In a box of its own: the rare end should not make every connection larger.
+        Box::pin(self.leave(dispatcher, connection, reason)).await
     }
 
     /// Deals with the calls that are left.
