@@ -40,6 +40,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve the chat page and its hub; the default.
     Serve(Serve),
+    /// Load a SignalR server, this one or another, count every message, and measure what it costs.
+    ///
+    /// The server under test is started by you. Results go to standard output, progress to standard error. A run in which anything was lost, doubled
+    /// or out of order says FAILED and ends with status 1.
+    Bench(hubcast_bench::Args),
 }
 
 #[derive(Debug, Args)]

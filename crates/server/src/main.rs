@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let settings = match cli.command {
         Some(Command::Serve(settings)) => settings,
+        Some(Command::Bench(args)) => return exit_code(hubcast_bench::run(&args)),
         None => cli.serve,
     };
     let redis = settings
@@ -50,7 +51,11 @@ fn main() -> ExitCode {
             .error(ErrorKind::ValueValidation, format!("--redis: {error}"))
             .exit()
     });
-    match start(settings, redis) {
+    exit_code(start(settings, redis))
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hubcast: {error:#}");

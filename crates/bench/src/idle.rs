@@ -1,0 +1,119 @@
+//! Connections that do nothing but stay.
+
+use std::time::{Duration, Instant};
+
+use crate::account::Faults;
+use crate::args;
+use crate::args::Common;
+use crate::calls;
+use crate::gather::{Gathered, gather, leave};
+use crate::hear::{Ear, Heard};
+use crate::pool::{Listener, Pool};
+use crate::process::{allow_connections, resident_bytes};
+use crate::round::{Meter, Round, Setup};
+
+struct Quiet<'a> {
+    common: &'a Common,
+    nonce: &'a str,
+    room_size: usize,
+    ear: Ear,
+    faults: Faults,
+    gathered: Gathered,
+    leaving: bool,
+}
+
+/// Runs one round: what it counts are seconds of connections.
+pub(crate) fn run(idle: &args::Idle, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
+    let links = idle.connections as usize;
+    allow_connections(links)?;
+    let pids = &setup.subject.pids;
+    let before = if pids.is_empty() {
+        0
+    } else {
+        resident_bytes(pids)?
+    };
+    let mut pool = Pool::new(&setup.subject.targets)?;
+    let nonce = setup.nonce.clone();
+    let mut quiet = Quiet {
+        common: setup.common,
+        nonce: &nonce,
+        room_size: idle.room_size as usize,
+        ear: calls::ear(setup.common, 16, false),
+        faults: Faults::default(),
+        gathered: Gathered::default(),
+        leaving: false,
+    };
+    gather(&mut pool, &mut quiet, links, setup)?;
+    stay(&mut pool, &mut quiet, setup.common.warm_up, setup)?;
+    let meter = Meter::start(&setup.subject.pids)?;
+    stay(&mut pool, &mut quiet, setup.common.seconds, setup)?;
+    let connections = f64::from(idle.connections);
+    let mut round = meter.stop(connections * setup.common.seconds)?;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    {
+        round.resident_each = round
+            .resident
+            .map(|bytes| bytes.saturating_sub(before) as f64 / connections);
+    }
+    quiet.leaving = true;
+    leave(&mut pool, &mut quiet, links, setup)?;
+    round.faults = quiet.faults;
+    Ok(round)
+}
+
+fn stay(
+    pool: &mut Pool,
+    quiet: &mut Quiet<'_>,
+    seconds: f64,
+    setup: &mut Setup<'_>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    while quiet.faults.errors == 0 && Instant::now() < end {
+        setup.progress.tell(|| "quiet".to_owned());
+        // The pool sends keep-alives between its turns.
+        let turn = Instant::now() + Duration::from_millis(50);
+        pool.turn(end.min(turn), quiet)?;
+    }
+    Ok(())
+}
+
+impl Listener for Quiet<'_> {
+    fn opened(&mut self, id: usize, out: &mut Vec<u8>) {
+        let room = format!("{}-{}", self.nonce, id / self.room_size);
+        calls::join(self.common, &room, out);
+        self.gathered.opened += 1;
+    }
+
+    fn record(&mut self, _: usize, record: &[u8], _: &mut Vec<u8>) {
+        match self.ear.hear(record) {
+            Heard::Joined => self.gathered.joined += 1,
+            Heard::Nothing => {}
+            Heard::Message(_) | Heard::Completion(_) => self.faults.strange += 1,
+            Heard::Wrong(_) if self.leaving => {}
+            Heard::Wrong(what) => self.faults.error(what),
+        }
+    }
+
+    fn closed(&mut self, id: usize, reason: Option<String>) {
+        self.gathered.closed += 1;
+        if let Some(reason) = reason
+            && !self.leaving
+        {
+            self.faults.error(format!("connection {id}: {reason}"));
+        }
+    }
+
+    fn now(&mut self, _: Instant) {}
+}
+
+impl AsRef<Gathered> for Quiet<'_> {
+    fn as_ref(&self) -> &Gathered {
+        &self.gathered
+    }
+}
+
+impl AsRef<Faults> for Quiet<'_> {
+    fn as_ref(&self) -> &Faults {
+        &self.faults
+    }
+}

@@ -1,0 +1,210 @@
+//! `hubcast bench`: loads a SignalR server, counts every message, and measures what it costs.
+//!
+//! It loads any server by its URL; what it does not know is which one. Everything runs on one thread with one poll, and a message that is received
+//! costs a comparison of its bytes with what they should be, so that the server is the busier of the two. Every message carries its sender and its
+//! number, and every receiver's are checked: a run in which something was lost, doubled or out of order has failed, whatever its figures.
+//!
+//! With `--limits` the raw limits of the machine are measured in turn with the server: two servers that only move the same bytes, which this program
+//! starts as children of its own, as `hubcast bench limit`.
+
+mod account;
+mod args;
+mod calls;
+mod churn;
+mod echo;
+mod frames;
+mod gather;
+mod hear;
+mod idle;
+mod key;
+mod limit_process;
+mod limits;
+mod pool;
+mod process;
+mod report;
+mod round;
+mod talk;
+mod target;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::bail;
+
+pub use crate::args::Args;
+use crate::args::{Common, Workload, Writes};
+use crate::limit_process::LimitProcess;
+use crate::report::Report;
+use crate::round::{Progress, Round, Setup, Subject};
+use crate::talk::Plan;
+use crate::target::Target;
+
+/// Measures what the arguments say, and prints the result on standard output and progress on standard error. An error if something was lost, doubled
+/// or out of order, after the result has been printed.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let (common, rounds, unit) = match &args.workload {
+        Workload::Limit {
+            writes,
+            receive,
+            join,
+            echo,
+        } => {
+            let names = limits::Names {
+                receive: receive.clone(),
+                join: join.clone(),
+                echo: echo.clone(),
+            };
+            return limit_process::serve(*writes, names);
+        }
+        Workload::Echo { common, .. } => (common, common.rounds, "calls"),
+        Workload::FanOut { common, .. } | Workload::Rooms { common, .. } => {
+            (common, common.rounds, "deliveries")
+        }
+        // Memory that was used once is not given back: a second round would measure less than the first.
+        Workload::Idle { common, .. } => (common, 1, "connection seconds"),
+        Workload::Churn { common, .. } => (common, common.rounds, "connections"),
+    };
+    let mut subjects = vec![server(common)?];
+    let mut children = Vec::new();
+    if common.limits {
+        for (name, writes) in [
+            (report::ONE_WRITE, Writes::Each),
+            (report::COALESCED, Writes::Together),
+        ] {
+            let child = LimitProcess::start(writes, common)?;
+            subjects.push(Subject {
+                name,
+                targets: vec![Target::parse(&child.url)?],
+                pids: vec![child.pid()],
+            });
+            children.push(child);
+        }
+    }
+
+    let mut report = Report::new(describe(&args.workload, rounds), unit, &subjects);
+    'rounds: for number in 1..=rounds {
+        for subject in &subjects {
+            let what = format!("round {number} of {rounds}, {}", subject.name);
+            let mut setup = Setup {
+                common,
+                subject,
+                nonce: nonce(),
+                progress: Progress::new(what),
+            };
+            let round = measure(&args.workload, &mut setup)?;
+            let failed = round.faults.any();
+            report.add(subject.name, round);
+            if failed {
+                // What comes after a failure measures the failure.
+                break 'rounds;
+            }
+        }
+    }
+    drop(children);
+    report.print(common.json)?;
+    if report.failed() {
+        bail!("FAILED: {}", report.faults());
+    }
+    Ok(())
+}
+
+fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
+    match workload {
+        Workload::Echo { echo, .. } => echo::run(echo, setup),
+        Workload::FanOut { fan_out, .. } => {
+            let plan = Plan {
+                rooms: 1,
+                members: fan_out.members,
+                senders: fan_out.senders,
+                bytes: fan_out.bytes,
+                ahead: fan_out.ahead(),
+                rate: fan_out.rate,
+            };
+            talk::run(plan, setup)
+        }
+        Workload::Rooms { rooms, .. } => {
+            let plan = Plan {
+                rooms: rooms.count,
+                members: rooms.members,
+                senders: rooms.members,
+                bytes: rooms.bytes,
+                ahead: rooms.ahead,
+                rate: None,
+            };
+            talk::run(plan, setup)
+        }
+        Workload::Idle { idle, .. } => idle::run(idle, setup),
+        Workload::Churn { churn, .. } => churn::run(churn, setup),
+        Workload::Limit { .. } => bail!("a limit is served, not measured"),
+    }
+}
+
+/// The server under test.
+fn server(common: &Common) -> anyhow::Result<Subject> {
+    let targets = common.urls.iter().map(|url| Target::parse(url));
+    // Asked for once before anything is begun, so that a wrong process is found at once.
+    process::cpu_seconds(&common.pids)?;
+    Ok(Subject {
+        name: report::SERVER,
+        targets: targets.collect::<Result<_, _>>()?,
+        pids: common.pids.clone(),
+    })
+}
+
+/// What is measured, in a line.
+fn describe(workload: &Workload, rounds: u32) -> String {
+    let (what, common) = match workload {
+        Workload::Echo { echo, common } => (
+            format!(
+                "echo: {} connections, {} calls ahead, {} bytes",
+                echo.connections, echo.depth, echo.bytes
+            ),
+            common,
+        ),
+        Workload::FanOut { fan_out, common } => {
+            let pace = match fan_out.rate {
+                Some(rate) => format!("{rate} messages per second"),
+                None => format!("saturated, {} messages ahead", fan_out.ahead()),
+            };
+            (
+                format!(
+                    "fan-out: {} members, {} senders, {} bytes, {pace}",
+                    fan_out.members, fan_out.senders, fan_out.bytes
+                ),
+                common,
+            )
+        }
+        Workload::Rooms { rooms, common } => (
+            format!(
+                "rooms: {} rooms of {}, all talk, {} bytes, {} messages ahead",
+                rooms.count, rooms.members, rooms.bytes, rooms.ahead
+            ),
+            common,
+        ),
+        Workload::Idle { idle, common } => (
+            format!(
+                "idle: {} connections in rooms of {}",
+                idle.connections, idle.room_size
+            ),
+            common,
+        ),
+        Workload::Churn { churn, common } => (
+            format!("churn: {} connections at once", churn.at_once),
+            common,
+        ),
+        Workload::Limit { .. } => return String::new(),
+    };
+    format!(
+        "{what}; {rounds} rounds of {} s after {} s",
+        common.seconds, common.warm_up
+    )
+}
+
+/// A name that no other round has.
+fn nonce() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!(
+        "b{}-{}",
+        std::process::id(),
+        now.unwrap_or_default().as_micros()
+    )
+}

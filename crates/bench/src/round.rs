@@ -1,0 +1,156 @@
+//! One round against one server: what is counted in it, and what that cost.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::account::Faults;
+use crate::args::Common;
+use crate::process::{cpu_seconds, resident_bytes};
+use crate::target::Target;
+
+/// A server to load.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    /// What it is called in the report.
+    pub(crate) name: &'static str,
+    pub(crate) targets: Vec<Target>,
+    /// Its processes, if they are known.
+    pub(crate) pids: Vec<u32>,
+}
+
+/// What every workload is given.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) common: &'a Common,
+    pub(crate) subject: &'a Subject,
+    /// Differs from round to round and from run to run: no two meet in a room.
+    pub(crate) nonce: String,
+    pub(crate) progress: Progress,
+}
+
+impl Setup<'_> {
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs_f64(self.common.patience)
+    }
+}
+
+/// What a round has found.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// How long was measured.
+    pub(crate) seconds: f64,
+    /// How much was done in that time: deliveries, calls, connections.
+    pub(crate) count: f64,
+    /// Processor time of the server, in seconds.
+    pub(crate) server_cpu: Option<f64>,
+    /// Processor time of the load generator, in seconds.
+    pub(crate) own_cpu: f64,
+    /// Resident memory of the server at the end of the measurement, in bytes.
+    pub(crate) resident: Option<u64>,
+    /// Resident memory that came with the connections, per connection, in bytes.
+    pub(crate) resident_each: Option<f64>,
+    /// In nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) faults: Faults,
+}
+
+/// The clocks of a round, started.
+#[derive(Debug)]
+pub(crate) struct Meter<'a> {
+    pids: &'a [u32],
+    started: Instant,
+    server_cpu: f64,
+    own_cpu: f64,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn start(pids: &'a [u32]) -> anyhow::Result<Self> {
+        Ok(Self {
+            pids,
+            server_cpu: cpu_seconds(pids)?,
+            own_cpu: cpu_seconds(&[std::process::id()])?,
+            started: Instant::now(),
+        })
+    }
+
+    /// Stops the clocks. Latencies and faults may still be added.
+    pub(crate) fn stop(self, count: f64) -> anyhow::Result<Round> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let known = !self.pids.is_empty();
+        Ok(Round {
+            seconds,
+            count,
+            server_cpu: if known {
+                Some(cpu_seconds(self.pids)? - self.server_cpu)
+            } else {
+                None
+            },
+            own_cpu: cpu_seconds(&[std::process::id()])? - self.own_cpu,
+            resident: known.then(|| resident_bytes(self.pids)).transpose()?,
+            resident_each: None,
+            latency: latencies(),
+            faults: Faults::default(),
+        })
+    }
+}
+
+/// An empty histogram: from a microsecond to ten minutes, to three digits.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 600_000_000_000, 3)
+        .or_else(|_| Histogram::new(3))
+        .unwrap_or_else(|_| unreachable!("three digits are allowed"))
+}
+
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Says on standard error how it goes: one line that changes on a terminal, a line every five seconds elsewhere.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    what: String,
+    terminal: bool,
+    next: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new(what: String) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self {
+            what,
+            terminal,
+            next: Instant::now(),
+        }
+    }
+
+    /// When there is something to say again.
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
+    pub(crate) fn tell(&mut self, state: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        let mut stderr = std::io::stderr().lock();
+        // Progress that cannot be shown is no reason to stop.
+        let _ = if self.terminal {
+            self.next = now + Duration::from_millis(250);
+            write!(stderr, "\r\x1b[K{}: {}", self.what, state()).and_then(|()| stderr.flush())
+        } else {
+            self.next = now + Duration::from_secs(5);
+            writeln!(stderr, "{}: {}", self.what, state())
+        };
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Rooms in which some talk and all listen: one large (`fan-out`), or many small ones (`rooms`).
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use hdrhistogram::Histogram;
+
+use crate::account::{Faults, Ledger};
+use crate::args::Common;
+use crate::calls;
+use crate::gather::{Gathered, gather, leave};
+use crate::hear::{Ear, Heard};
+use crate::key::{Key, Template};
+use crate::pool::{Listener, Pool};
+use crate::process::allow_connections;
+use crate::round::{Meter, Round, Setup, latencies, nanoseconds};
+
+/// What is said, by whom and to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) rooms: u32,
+    /// Per room.
+    pub(crate) members: u32,
+    /// Per room; they are members.
+    pub(crate) senders: u32,
+    pub(crate) bytes: u32,
+    /// How many messages a sender may be ahead of the slowest receiver.
+    pub(crate) ahead: u32,
+    /// Messages per second, of all senders.
+    pub(crate) rate: Option<f64>,
+}
+
+impl Plan {
+    /// The connection of a sender: the first members of every room talk.
+    fn link(&self, who: u32) -> usize {
+        (who / self.senders * self.members + who % self.senders) as usize
+    }
+}
+
+/// A message on its way.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// When it was sent, or when it should have been.
+    due: Instant,
+    /// How many have not received it.
+    left: u32,
+    answered: bool,
+    /// Whether its latencies count.
+    measured: bool,
+}
+
+#[derive(Debug)]
+struct Sender {
+    sent: u32,
+    /// The oldest message that is still on its way.
+    oldest: u32,
+    /// By number, modulo its length.
+    slots: Vec<Slot>,
+    /// Whether it waits to be asked what it has to say.
+    queued: bool,
+}
+
+impl Sender {
+    fn slot(&mut self, number: u32) -> Option<&mut Slot> {
+        let length = self.slots.len();
+        (number >= self.oldest && number < self.sent)
+            .then(|| self.slots.get_mut(number as usize % length))?
+    }
+
+    fn is_full(&self) -> bool {
+        (self.sent - self.oldest) as usize >= self.slots.len()
+    }
+
+    /// Forgets what everybody has; says whether that was anything.
+    fn settle(&mut self) -> bool {
+        let before = self.oldest;
+        while let Some(Slot {
+            left: 0,
+            answered: true,
+            ..
+        }) = self.slot(self.oldest)
+        {
+            self.oldest += 1;
+        }
+        self.oldest != before
+    }
+}
+
+struct Talk<'a> {
+    plan: Plan,
+    common: &'a Common,
+    nonce: &'a str,
+    ear: Ear,
+    /// Per room.
+    calls: Vec<Template>,
+    /// Room by room.
+    senders: Vec<Sender>,
+    /// A cell is a receiver and a sender of its room.
+    ledger: Ledger,
+    faults: Faults,
+    latency: Histogram<u64>,
+    gathered: Gathered,
+    delivered: u64,
+    now: Instant,
+    last_delivery: Instant,
+    /// Senders who may be able to say something.
+    ready: Vec<u32>,
+    measuring: bool,
+    leaving: bool,
+}
+
+/// Runs one round.
+pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
+    let links = plan.rooms as usize * plan.members as usize;
+    if plan.senders > plan.members {
+        bail!(
+            "{} senders do not fit into a room of {}",
+            plan.senders,
+            plan.members
+        );
+    }
+    allow_connections(links)?;
+    let mut pool = Pool::new(&setup.subject.targets)?;
+    let nonce = setup.nonce.clone();
+    let mut talk = Talk::new(plan, setup.common, &nonce)?;
+    gather(&mut pool, &mut talk, links, setup)?;
+
+    let began = Instant::now();
+    let measure_from = began + Duration::from_secs_f64(setup.common.warm_up);
+    let end = measure_from + Duration::from_secs_f64(setup.common.seconds);
+    let mut meter = None;
+    let mut due = 0_u64;
+    talk.last_delivery = began;
+    while talk.faults.errors == 0 {
+        let now = Instant::now();
+        if now >= end {
+            break;
+        }
+        if meter.is_none() && now >= measure_from {
+            meter = Some((Meter::start(&setup.subject.pids)?, talk.delivered));
+            talk.measuring = true;
+        }
+        let mut wake = match meter {
+            Some(_) => end,
+            None => measure_from,
+        };
+        match plan.rate {
+            Some(rate) => wake = wake.min(talk.say_what_is_due(&mut pool, began, rate, &mut due)),
+            None => talk.say_all(&mut pool),
+        }
+        if talk.is_stuck(now, setup.patience()) {
+            break;
+        }
+        let state = || format!("{} deliveries", talk.delivered);
+        setup.progress.tell(state);
+        pool.turn(wake.min(setup.progress.next()), &mut talk)?;
+    }
+    let (meter, before) = match meter {
+        Some(meter) => meter,
+        None => (Meter::start(&setup.subject.pids)?, talk.delivered),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let mut round = meter.stop((talk.delivered - before) as f64)?;
+    talk.measuring = false;
+
+    // What is under way still counts: it may be lost, and it may be late.
+    talk.last_delivery = Instant::now();
+    while talk.is_waiting() && talk.faults.errors == 0 {
+        let now = Instant::now();
+        if talk.is_stuck(now, setup.patience()) {
+            break;
+        }
+        pool.turn(now + Duration::from_millis(20), &mut talk)?;
+    }
+    talk.leaving = true;
+    leave(&mut pool, &mut talk, links, setup)?;
+    let per_room = plan.senders as usize;
+    let members = plan.members as usize;
+    talk.ledger.close(
+        |cell| {
+            let room = cell / per_room / members;
+            let sender = talk.senders.get(room * per_room + cell % per_room);
+            sender.map_or(0, |sender| sender.sent)
+        },
+        &mut talk.faults,
+    );
+    let unanswered = talk.senders.iter().flat_map(|sender| {
+        (sender.oldest..sender.sent)
+            .filter_map(|number| sender.slots.get(number as usize % sender.slots.len()))
+            .filter(|slot| !slot.answered)
+    });
+    match unanswered.count() {
+        0 => {}
+        count => talk
+            .faults
+            .error(format!("{count} calls were not answered")),
+    }
+    round.latency = talk.latency;
+    round.faults = talk.faults;
+    Ok(round)
+}
+
+impl<'a> Talk<'a> {
+    fn new(plan: Plan, common: &'a Common, nonce: &'a str) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let senders = plan.rooms * plan.senders;
+        // At a rate a server may be ten seconds behind, no more.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is positive, and bounded"
+        )]
+        let ahead = match plan.rate {
+            Some(rate) => ((rate * 10.0 / f64::from(senders)) as usize).max(16),
+            None => plan.ahead as usize,
+        };
+        let slot = Slot {
+            due: now,
+            left: 0,
+            answered: true,
+            measured: false,
+        };
+        let sender = || Sender {
+            sent: 0,
+            oldest: 0,
+            slots: vec![slot; ahead],
+            queued: true,
+        };
+        let calls = (0..plan.rooms)
+            .map(|room| calls::say(common, &room_name(nonce, room as usize), plan.bytes));
+        let pairs = plan.rooms as usize * plan.members as usize * plan.senders as usize;
+        Ok(Self {
+            plan,
+            common,
+            nonce,
+            ear: calls::ear(common, plan.bytes, false),
+            calls: calls.collect::<Result<_, _>>()?,
+            senders: (0..senders).map(|_| sender()).collect(),
+            ledger: Ledger::new(pairs),
+            faults: Faults::default(),
+            latency: latencies(),
+            gathered: Gathered::default(),
+            delivered: 0,
+            now,
+            last_delivery: now,
+            ready: (0..senders).collect(),
+            measuring: false,
+            leaving: false,
+        })
+    }
+
+    /// Lets everybody talk who is not too far ahead.
+    fn say_all(&mut self, pool: &mut Pool) {
+        while let Some(who) = self.ready.pop() {
+            let mut said = false;
+            let now = Instant::now();
+            while let Some(sender) = self.senders.get_mut(who as usize)
+                && !sender.is_full()
+            {
+                self.say(pool, who, now);
+                said = true;
+            }
+            if let Some(sender) = self.senders.get_mut(who as usize) {
+                sender.queued = false;
+            }
+            if said {
+                pool.flush(self.plan.link(who), self);
+            }
+        }
+    }
+
+    /// Says what is due, each thing as of when it was due, and returns when the next is. `due` counts.
+    fn say_what_is_due(
+        &mut self,
+        pool: &mut Pool,
+        began: Instant,
+        rate: f64,
+        due: &mut u64,
+    ) -> Instant {
+        let senders = self.senders.len() as u64;
+        loop {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let when = began + Duration::from_secs_f64(*due as f64 / rate);
+            if when > Instant::now() {
+                return when;
+            }
+            let who = u32::try_from(*due % senders).unwrap_or(0);
+            if self.senders.get(who as usize).is_none_or(Sender::is_full) {
+                self.faults
+                    .error("the server is ten seconds behind and cannot keep up with the rate");
+                return when;
+            }
+            self.say(pool, who, when);
+            pool.flush(self.plan.link(who), self);
+            // Between two messages nothing need arrive.
+            self.last_delivery = Instant::now();
+            *due += 1;
+        }
+    }
+
+    fn say(&mut self, pool: &mut Pool, who: u32, due: Instant) {
+        let room = (who / self.plan.senders) as usize;
+        let (Some(sender), Some(call)) = (self.senders.get_mut(who as usize), self.calls.get(room))
+        else {
+            return;
+        };
+        let key = Key {
+            sender: who,
+            number: sender.sent,
+        };
+        sender.sent += 1;
+        if let Some(slot) = sender.slot(key.number) {
+            *slot = Slot {
+                due,
+                left: self.plan.members,
+                answered: false,
+                measured: self.measuring,
+            };
+        }
+        let link = self.plan.link(who);
+        pool.send(link, |out| calls::write(call, key, out));
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.senders
+            .iter()
+            .any(|sender| sender.oldest < sender.sent)
+    }
+
+    fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
+        now.saturating_duration_since(self.last_delivery) > patience && self.is_waiting()
+    }
+
+    fn delivered(&mut self, id: usize, key: Key) {
+        let room = id / self.plan.members as usize;
+        let per_room = self.plan.senders;
+        if (key.sender / per_room) as usize != room {
+            self.faults.strange += 1;
+            return;
+        }
+        let Some(sender) = self.senders.get_mut(key.sender as usize) else {
+            self.faults.strange += 1;
+            return;
+        };
+        let cell = id * per_room as usize + (key.sender % per_room) as usize;
+        let first = self
+            .ledger
+            .delivered(cell, key.number, sender.sent, &mut self.faults);
+        if !first {
+            return;
+        }
+        self.delivered += 1;
+        self.last_delivery = self.now;
+        let Some(slot) = sender.slot(key.number) else {
+            return;
+        };
+        slot.left = slot.left.saturating_sub(1);
+        if slot.measured {
+            let latency = self.now.saturating_duration_since(slot.due);
+            self.latency.saturating_record(nanoseconds(latency));
+        }
+        if slot.left == 0 {
+            self.settle(key.sender);
+        }
+    }
+
+    fn answered(&mut self, id: usize, key: Key) {
+        if self.plan.link(key.sender) != id {
+            self.faults.strange += 1;
+            return;
+        }
+        let sent = self
+            .senders
+            .get(key.sender as usize)
+            .map_or(0, |sender| sender.sent);
+        match self
+            .senders
+            .get_mut(key.sender as usize)
+            .and_then(|sender| sender.slot(key.number))
+        {
+            Some(slot) if !slot.answered => {
+                slot.answered = true;
+                self.settle(key.sender);
+            }
+            _ if key.number < sent => self.faults.doubled += 1,
+            _ => self.faults.strange += 1,
+        }
+    }
+
+    fn settle(&mut self, who: u32) {
+        if let Some(sender) = self.senders.get_mut(who as usize)
+            && sender.settle()
+            && !sender.queued
+        {
+            sender.queued = true;
+            self.ready.push(who);
+        }
+    }
+}
+
+fn room_name(nonce: &str, room: usize) -> String {
+    format!("{nonce}-{room}")
+}
+
+impl Listener for Talk<'_> {
+    fn opened(&mut self, id: usize, out: &mut Vec<u8>) {
+        let room = id / self.plan.members as usize;
+        calls::join(self.common, &room_name(self.nonce, room), out);
+        self.gathered.opened += 1;
+    }
+
+    fn record(&mut self, id: usize, record: &[u8], _: &mut Vec<u8>) {
+        match self.ear.hear(record) {
+            Heard::Message(key) => self.delivered(id, key),
+            Heard::Completion(key) => self.answered(id, key),
+            Heard::Joined => self.gathered.joined += 1,
+            Heard::Nothing => {}
+            Heard::Wrong(_) if self.leaving => {}
+            Heard::Wrong(what) => self.faults.error(what),
+        }
+    }
+
+    fn closed(&mut self, id: usize, reason: Option<String>) {
+        self.gathered.closed += 1;
+        if let Some(reason) = reason
+            && !self.leaving
+        {
+            self.faults.error(format!("connection {id}: {reason}"));
+        }
+    }
+
+    fn now(&mut self, now: Instant) {
+        self.now = now;
+    }
+}
+
+impl AsRef<Gathered> for Talk<'_> {
+    fn as_ref(&self) -> &Gathered {
+        &self.gathered
+    }
+}
+
+impl AsRef<Faults> for Talk<'_> {
+    fn as_ref(&self) -> &Faults {
+        &self.faults
+    }
+}
