@@ -130,6 +130,11 @@ impl Hubcast {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// How much memory it occupies, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.process.resident_bytes()

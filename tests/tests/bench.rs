@@ -1,0 +1,249 @@
+//! `hubcast bench`: that it measures every workload, here and at the raw limits, and that no server that loses, doubles, swaps or damages
+//! anything passes.
+
+#[path = "bench/faulty_server.rs"]
+mod faulty_server;
+
+use std::time::Duration;
+
+use end_to_end::hubcast::command;
+use end_to_end::process::Process;
+use end_to_end::{Hubcast, RedisServer};
+use faulty_server::{Fault, FaultyServer};
+use serde_json::Value;
+
+/// How long a run of a second or two may take on a machine that has other things to do.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const QUICK: [&str; 8] = [
+    "--rounds",
+    "1",
+    "--seconds",
+    "0.5",
+    "--warm-up",
+    "0.1",
+    "--patience",
+    "5",
+];
+
+/// What a run printed, and its exit code.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+async fn bench(arguments: &[&str]) -> Ran {
+    let mut command = command();
+    command.arg("bench").args(arguments);
+    let mut process = Process::start("hubcast bench", command);
+    let status = process.exit(LIMIT).await;
+    Ran {
+        code: status.code(),
+        stdout: process.stdout(),
+        stderr: process.stderr(),
+    }
+}
+
+/// Runs a workload against this hub, with its figures as JSON.
+async fn measured(workload: &[&str], urls: &[String], more: &[&str]) -> Value {
+    let mut arguments = workload.to_vec();
+    arguments.extend(QUICK);
+    arguments.push("--json");
+    for url in urls {
+        arguments.extend(["--url", url]);
+    }
+    arguments.extend(more);
+    let ran = bench(&arguments).await;
+    assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+}
+
+fn chat(server: &Hubcast) -> String {
+    format!("{}/chatHub", server.url())
+}
+
+fn assert_nothing_is_wrong(report: &Value) {
+    assert_eq!(report["ok"], true, "{report}");
+    for fault in ["lost", "doubled", "reordered", "strange", "errors"] {
+        assert_eq!(report["faults"][fault], 0, "{report}");
+    }
+}
+
+#[tokio::test]
+async fn every_workload_is_measured_here_and_at_the_raw_limits() {
+    let mut server = Hubcast::start(&[]).await;
+    let pid = server.id().to_string();
+    for (workload, unit) in [
+        (&["echo", "--connections", "5", "--depth", "3"][..], "calls"),
+        (
+            &[
+                "fan-out",
+                "--members",
+                "20",
+                "--senders",
+                "2",
+                "--bytes",
+                "200",
+            ],
+            "deliveries",
+        ),
+        (
+            &["fan-out", "--members", "20", "--rate", "100"],
+            "deliveries",
+        ),
+        (&["rooms", "--rooms", "4", "--members", "3"], "deliveries"),
+        (&["idle", "--connections", "50"], "connection seconds"),
+        (&["churn", "--at-once", "4"], "connections"),
+    ] {
+        let report = measured(workload, &[chat(&server)], &["--pid", &pid, "--limits"]).await;
+        assert_nothing_is_wrong(&report);
+        assert_eq!(report["unit"], unit);
+        let what = report["what"].as_str().unwrap();
+        assert!(what.starts_with(workload[0]), "{what}");
+        for subject in ["server", "one_write", "coalesced"] {
+            let of = &report["subjects"][subject];
+            let rounds = of["rounds"].as_array().unwrap();
+            assert_eq!(rounds.len(), 1, "{report}");
+            for figure in ["count", "per_second", "seconds"] {
+                let value = rounds[0][figure].as_f64().unwrap();
+                assert!(value > 0.0, "{workload:?}, {subject}: {figure} is {value}");
+            }
+            assert!(rounds[0]["server_cpu_seconds"].is_number(), "{report}");
+            assert!(of["median"]["resident_bytes"].is_number(), "{report}");
+            let is_limit = subject != "server";
+            let ratio = &of["server_to_this"]["per_second"];
+            assert_eq!(ratio.is_number(), is_limit, "{report}");
+            if workload[0] == "idle" {
+                let each = &of["median"]["resident_bytes_per_connection"];
+                assert!(each.is_number(), "{report}");
+                continue;
+            }
+            let quantiles = ["p50", "p99", "p999", "max"];
+            let latencies =
+                quantiles.map(|name| rounds[0][format!("{name}_microseconds")].as_f64().unwrap());
+            assert!(latencies.is_sorted(), "{latencies:?}");
+        }
+    }
+    server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn people_get_a_table_and_a_verdict() {
+    let server = Hubcast::start(&[]).await;
+    let url = chat(&server);
+    let mut arguments = vec!["echo", "--connections", "2", "--url", &url];
+    arguments.extend(QUICK);
+    let ran = bench(&arguments).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for expected in [
+        "echo: 2 connections",
+        "per second",
+        "latency p99",
+        "Nothing was lost, doubled or out of order.",
+    ] {
+        assert!(ran.stdout.contains(expected), "{}", ran.stdout);
+    }
+    let without_pid = "server CPU";
+    assert!(!ran.stdout.contains(without_pid), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("round 1 of 1, server"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
+async fn several_servers_on_one_redis_are_loaded_as_one() {
+    let redis = RedisServer::start().await;
+    let servers: [Hubcast; 2] = Hubcast::cluster(&redis).await;
+    let report = measured(
+        &["fan-out", "--members", "10", "--senders", "3"],
+        &servers.each_ref().map(chat),
+        &[],
+    )
+    .await;
+    assert_nothing_is_wrong(&report);
+    for server in &servers {
+        assert!(server.resident_bytes() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_loses_doubles_swaps_or_damages_a_message_has_failed() {
+    for (fault, counted) in [
+        (None, None),
+        (Some(Fault::Loses), Some("lost")),
+        (Some(Fault::Doubles), Some("doubled")),
+        (Some(Fault::Swaps), Some("reordered")),
+        (Some(Fault::Damages), Some("errors")),
+        (Some(Fault::Invents), Some("strange")),
+        (Some(Fault::HangsUp), Some("errors")),
+        (Some(Fault::DoesNotAnswer), Some("errors")),
+        (Some(Fault::Refuses), Some("errors")),
+    ] {
+        for pace in [["--ahead", "8"], ["--rate", "100"]] {
+            let server = FaultyServer::start(fault).await;
+            let url = server.url();
+            let mut arguments = vec!["fan-out", "--members", "3", "--senders", "2"];
+            arguments.extend(pace);
+            arguments.extend(["--url", &url, "--rounds", "2", "--seconds", "0.5"]);
+            arguments.extend(["--warm-up", "0.1", "--patience", "1", "--json"]);
+            let ran = bench(&arguments).await;
+            let report: Value = serde_json::from_str(&ran.stdout)
+                .unwrap_or_else(|error| panic!("{fault:?}: {error}: {}", ran.stderr));
+            let Some(counted) = counted else {
+                assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+                assert_nothing_is_wrong(&report);
+                continue;
+            };
+            assert_eq!(ran.code, Some(1), "{fault:?}, {pace:?}: {report}");
+            assert!(ran.stderr.contains("FAILED"), "{fault:?}: {}", ran.stderr);
+            assert_eq!(report["ok"], false, "{fault:?}, {pace:?}: {report}");
+            let count = report["faults"][counted].as_u64();
+            assert!(count > Some(0), "{fault:?}, {pace:?}: {report}");
+            let rounds = &report["subjects"]["server"]["rounds"];
+            assert_eq!(rounds.as_array().map(Vec::len), Some(1), "{report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_is_refused_with_the_reason() {
+    let server = Hubcast::start(&[]).await;
+    let url = chat(&server);
+    let elsewhere = format!("{}/nothing", server.url());
+    for (arguments, code, reason) in [
+        (&["nonsense"][..], 2, "nonsense"),
+        (&["fan-out", "--members", "0"], 2, "--members"),
+        (&["fan-out", "--rate", "0"], 2, "--rate"),
+        (&["fan-out", "--rate", "1", "--ahead", "1"], 2, "--ahead"),
+        (&["echo", "--bytes", "15"], 2, "--bytes"),
+        (&["echo", "--seconds=-1"], 2, "--seconds"),
+        (&["echo", "--echo-method", "\""], 2, "--echo-method"),
+        (&["echo", "--url", "https://127.0.0.1/"], 1, "TLS"),
+        (&["echo", "--url", "nowhere"], 1, "nowhere"),
+        (&["echo", "--url", "http://127.0.0.1:1/"], 1, "connect"),
+        (&["echo", "--url", &elsewhere], 1, "404"),
+        (
+            &["echo", "--url", &url, "--pid", "4294967295"],
+            1,
+            "4294967295",
+        ),
+        (
+            &["fan-out", "--url", &url, "--members", "2", "--senders", "3"],
+            1,
+            "room of 2",
+        ),
+        (
+            &["rooms", "--url", &url, "--join-method", "Nonsense"],
+            1,
+            "a call failed",
+        ),
+    ] {
+        let ran = bench(arguments).await;
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reason), "{arguments:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    }
+}

@@ -1,0 +1,176 @@
+//! A hub of one room that does one thing wrong, once: with the third message of the first sender, for the first member.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The message does not arrive.
+    Loses,
+    /// It arrives twice.
+    Doubles,
+    /// It arrives behind the next of its sender.
+    Swaps,
+    /// One character of it has changed.
+    Damages,
+    /// A message arrives that nobody has sent.
+    Invents,
+    /// The connection ends in its place.
+    HangsUp,
+    /// Its sender is not answered.
+    DoesNotAnswer,
+    /// Its sender is answered with an error.
+    Refuses,
+}
+
+/// Which message it is about: the key of sender 0, number 2.
+const VICTIM: &str = "hb00000000000002";
+const NEXT: &str = "hb00000000000003";
+const NOBODYS: &str = "hb00000000ffffff";
+
+/// A running server. Dropping it ends it.
+pub(crate) struct FaultyServer {
+    url: String,
+    _serving: JoinSet<()>,
+}
+
+/// `None` closes the connection.
+type Member = UnboundedSender<Option<String>>;
+
+#[derive(Default)]
+struct Room {
+    members: Vec<Member>,
+    held: Option<String>,
+}
+
+impl FaultyServer {
+    pub(crate) async fn start(fault: Option<Fault>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let room = Arc::new(Mutex::new(Room::default()));
+            let mut clients = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                clients.spawn(serve(stream, Arc::clone(&room), fault));
+            }
+        });
+        Self {
+            url,
+            _serving: serving,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+}
+
+async fn serve(stream: TcpStream, room: Arc<Mutex<Room>>, fault: Option<Fault>) {
+    let Ok(socket) = tokio_tungstenite::accept_async(stream).await else {
+        return;
+    };
+    let (mut write, mut read) = socket.split();
+    let (me, mut outgoing) = unbounded_channel::<Option<String>>();
+    loop {
+        tokio::select! {
+            text = outgoing.recv() => {
+                let Some(Some(text)) = text else {
+                    break;
+                };
+                if write.send(Message::text(text + "\x1e")).await.is_err() {
+                    break;
+                }
+            }
+            message = read.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let mut room = room.lock().expect("nobody panics");
+                    for record in text.split_terminator('\x1e') {
+                        room.hear(record, &me, fault);
+                    }
+                }
+                Some(Ok(_)) => {}
+                // A goodbye was answered before it was told.
+                Some(Err(_)) | None => break,
+            },
+        }
+    }
+    let mut room = room.lock().expect("nobody panics");
+    room.members.retain(|member| !member.same_channel(&me));
+}
+
+impl Room {
+    fn hear(&mut self, record: &str, me: &Member, fault: Option<Fault>) {
+        let call: Value = serde_json::from_str(record).expect("JSON");
+        if call.get("protocol").is_some() {
+            tell(me, "{}".to_owned());
+        } else if call["target"] == "JoinRoom" {
+            self.members.push(me.clone());
+            tell(me, answer(&call["invocationId"]));
+        } else if call["target"] == "SendMessage" {
+            let text = call["arguments"][2].as_str().expect("a text");
+            self.say(text, fault);
+            match fault {
+                Some(Fault::DoesNotAnswer) if text.starts_with(VICTIM) => {}
+                Some(Fault::Refuses) if text.starts_with(VICTIM) => {
+                    let id = &call["invocationId"];
+                    tell(
+                        me,
+                        json!({"type": 3, "invocationId": id, "error": "no"}).to_string(),
+                    );
+                }
+                _ => tell(me, answer(&call["invocationId"])),
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str, fault: Option<Fault>) {
+        let mut members = self.members.iter();
+        let first = members.next().expect("a sender is a member");
+        for member in members {
+            tell(member, message(text));
+        }
+        let is_victim = text.starts_with(VICTIM);
+        match fault.filter(|_| is_victim) {
+            None | Some(Fault::DoesNotAnswer | Fault::Refuses) => tell(first, message(text)),
+            Some(Fault::Loses) => {}
+            Some(Fault::Doubles) => {
+                tell(first, message(text));
+                tell(first, message(text));
+            }
+            Some(Fault::Swaps) => self.held = Some(message(text)),
+            Some(Fault::Damages) => tell(first, message(&text.replace("xx", "xy"))),
+            Some(Fault::Invents) => {
+                tell(first, message(text));
+                tell(first, message(&text.replace(VICTIM, NOBODYS)));
+            }
+            // Those that are gone already need not be told.
+            Some(Fault::HangsUp) => drop(first.send(None)),
+        }
+        if text.starts_with(NEXT)
+            && let Some(held) = self.held.take()
+        {
+            tell(first, held);
+        }
+    }
+}
+
+fn tell(member: &Member, record: String) {
+    // A member that has left hears nothing.
+    let _ = member.send(Some(record));
+}
+
+fn message(text: &str) -> String {
+    json!({"type": 1, "target": "ReceiveMessage", "arguments": ["bench", text]}).to_string()
+}
+
+fn answer(id: &Value) -> String {
+    json!({"type": 3, "invocationId": id, "result": null}).to_string()
+}
