@@ -13,7 +13,7 @@ use faulty_server::{Fault, FaultyServer};
 use serde_json::Value;
 
 /// How long a run of a second or two may take on a machine that has other things to do.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 const QUICK: [&str; 8] = [
     "--rounds",
@@ -64,9 +64,10 @@ fn chat(server: &Hubcast) -> String {
 }
 
 fn assert_nothing_is_wrong(report: &Value) {
-    assert_eq!(report["ok"], true, "{report}");
+    assert_eq!(report.get("ok"), Some(&Value::from(true)), "{report}");
     for fault in ["lost", "doubled", "reordered", "strange", "errors"] {
-        assert_eq!(report["faults"][fault], 0, "{report}");
+        let count = report.pointer(&format!("/faults/{fault}"));
+        assert_eq!(count, Some(&Value::from(0)), "{report}");
     }
 }
 

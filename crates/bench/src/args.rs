@@ -210,8 +210,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate @ 0.001..=10_000_000.0) => Ok(rate),
-        _ => Err("write a number of messages per second".to_owned()),
+        Ok(rate @ 0.001..=100_000.0) => Ok(rate),
+        _ => Err("write a number of messages per second, at most 100000".to_owned()),
     }
 }
 

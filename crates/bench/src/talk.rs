@@ -133,9 +133,6 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
     talk.last_delivery = began;
     while talk.faults.errors == 0 {
         let now = Instant::now();
-        if now >= end {
-            break;
-        }
         if meter.is_none() && now >= measure_from {
             meter = Some((Meter::start(&setup.subject.pids)?, talk.delivered));
             talk.measuring = true;
@@ -145,8 +142,16 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
             None => measure_from,
         };
         match plan.rate {
-            Some(rate) => wake = wake.min(talk.say_what_is_due(&mut pool, began, rate, &mut due)),
-            None => talk.say_all(&mut pool),
+            // What is due by the end is said, however late it has become, and its latency counts.
+            Some(rate) => {
+                let next = talk.say_what_is_due(&mut pool, began, now.min(end), rate, &mut due);
+                wake = wake.min(next);
+            }
+            None if now < end => talk.say_all(&mut pool),
+            None => {}
+        }
+        if now >= end {
+            break;
         }
         if talk.is_stuck(now, setup.patience()) {
             break;
@@ -274,6 +279,7 @@ impl<'a> Talk<'a> {
         &mut self,
         pool: &mut Pool,
         began: Instant,
+        now: Instant,
         rate: f64,
         due: &mut u64,
     ) -> Instant {
@@ -281,7 +287,7 @@ impl<'a> Talk<'a> {
         loop {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
             let when = began + Duration::from_secs_f64(*due as f64 / rate);
-            if when > Instant::now() {
+            if when > now {
                 return when;
             }
             let who = u32::try_from(*due % senders).unwrap_or(0);
@@ -293,7 +299,7 @@ impl<'a> Talk<'a> {
             self.say(pool, who, when);
             pool.flush(self.plan.link(who), self);
             // Between two messages nothing need arrive.
-            self.last_delivery = Instant::now();
+            self.last_delivery = now;
             *due += 1;
         }
     }

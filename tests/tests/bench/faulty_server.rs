@@ -1,5 +1,11 @@
 //! A hub of one room that does one thing wrong, once: with the third message of the first sender, for the first member.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test helper that meets the unexpected has to fail the test"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
