@@ -23,6 +23,7 @@ mod pool;
 mod process;
 mod report;
 mod round;
+mod sender;
 mod talk;
 mod target;
 

@@ -14,6 +14,7 @@ use crate::key::{Key, Template};
 use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
 use crate::round::{Meter, Round, Setup, latencies, nanoseconds};
+use crate::sender::{Sender, Slot};
 
 /// What is said, by whom and to whom.
 #[derive(Debug, Clone, Copy)]
@@ -34,55 +35,6 @@ impl Plan {
     /// The connection of a sender: the first members of every room talk.
     fn link(&self, who: u32) -> usize {
         (who / self.senders * self.members + who % self.senders) as usize
-    }
-}
-
-/// A message on its way.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// When it was sent, or when it should have been.
-    due: Instant,
-    /// How many have not received it.
-    left: u32,
-    answered: bool,
-    /// Whether its latencies count.
-    measured: bool,
-}
-
-#[derive(Debug)]
-struct Sender {
-    sent: u32,
-    /// The oldest message that is still on its way.
-    oldest: u32,
-    /// By number, modulo its length.
-    slots: Vec<Slot>,
-    /// Whether it waits to be asked what it has to say.
-    queued: bool,
-}
-
-impl Sender {
-    fn slot(&mut self, number: u32) -> Option<&mut Slot> {
-        let length = self.slots.len();
-        (number >= self.oldest && number < self.sent)
-            .then(|| self.slots.get_mut(number as usize % length))?
-    }
-
-    fn is_full(&self) -> bool {
-        (self.sent - self.oldest) as usize >= self.slots.len()
-    }
-
-    /// Forgets what everybody has; says whether that was anything.
-    fn settle(&mut self) -> bool {
-        let before = self.oldest;
-        while let Some(Slot {
-            left: 0,
-            answered: true,
-            ..
-        }) = self.slot(self.oldest)
-        {
-            self.oldest += 1;
-        }
-        self.oldest != before
     }
 }
 
@@ -189,12 +141,8 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
         },
         &mut talk.faults,
     );
-    let unanswered = talk.senders.iter().flat_map(|sender| {
-        (sender.oldest..sender.sent)
-            .filter_map(|number| sender.slots.get(number as usize % sender.slots.len()))
-            .filter(|slot| !slot.answered)
-    });
-    match unanswered.count() {
+    let unanswered: usize = talk.senders.iter().map(Sender::unanswered).sum();
+    match unanswered {
         0 => {}
         count => talk
             .faults
@@ -219,18 +167,6 @@ impl<'a> Talk<'a> {
             Some(rate) => ((rate * 10.0 / f64::from(senders)) as usize).max(16),
             None => plan.ahead as usize,
         };
-        let slot = Slot {
-            due: now,
-            left: 0,
-            answered: true,
-            measured: false,
-        };
-        let sender = || Sender {
-            sent: 0,
-            oldest: 0,
-            slots: vec![slot; ahead],
-            queued: true,
-        };
         let calls = (0..plan.rooms)
             .map(|room| calls::say(common, &room_name(nonce, room as usize), plan.bytes));
         let pairs = plan.rooms as usize * plan.members as usize * plan.senders as usize;
@@ -240,7 +176,7 @@ impl<'a> Talk<'a> {
             nonce,
             ear: calls::ear(common, plan.bytes, false),
             calls: calls.collect::<Result<_, _>>()?,
-            senders: (0..senders).map(|_| sender()).collect(),
+            senders: (0..senders).map(|_| Sender::new(ahead)).collect(),
             ledger: Ledger::new(pairs),
             faults: Faults::default(),
             latency: latencies(),
