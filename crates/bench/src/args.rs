@@ -78,6 +78,7 @@ pub(crate) enum Writes {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Echo {
     /// How many connections call.
     #[arg(long, default_value_t = 50, value_name = "COUNT", value_parser = count(1..=1_000_000))]
@@ -91,6 +92,7 @@ pub(crate) struct Echo {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct FanOut {
     /// How many are in the room.
     #[arg(long, default_value_t = 1_000, value_name = "COUNT", value_parser = count(1..=1_000_000))]
@@ -112,6 +114,7 @@ pub(crate) struct FanOut {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Rooms {
     /// How many rooms.
     #[arg(id = "rooms", long = "rooms", default_value_t = 100, value_name = "COUNT", value_parser = count(1..=100_000))]
@@ -128,6 +131,7 @@ pub(crate) struct Rooms {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Idle {
     /// How many connections.
     #[arg(long, default_value_t = 10_000, value_name = "COUNT", value_parser = count(1..=1_000_000))]
@@ -138,6 +142,7 @@ pub(crate) struct Idle {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Churn {
     /// How many connections are there at once.
     #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = count(1..=10_000))]
@@ -145,6 +150,7 @@ pub(crate) struct Churn {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Common {
     /// The hub to load, such as http://127.0.0.1:8080/chatHub. Several are one service: connections are dealt out in turn. WebSockets without
     /// negotiation, JSON, no TLS.
