@@ -3,8 +3,9 @@
 //! Anybody may push; one transport writes. The queue is bounded in bytes: what does not fit is refused, and
 //! the connection is then closed for being too slow. Nobody ever waits to push.
 //!
-//! With stateful reconnect the outbox outlives its socket: what has been written is kept until the client says that
-//! it has arrived, and what has not is written again to the next socket.
+//! With stateful reconnect the outbox outlives its socket: see [`resumption`].
+
+mod resumption;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,7 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Duration, Instant};
 
 use crate::frame::Frame;
-use crate::sequence::Sent;
+use resumption::Resumption;
 
 /// How many frames leave in one system call. Linux takes 1,024 at most; beyond a few dozen the copy into the
 /// socket costs more than the call.
@@ -62,15 +63,6 @@ struct State {
     calm_waiters: Vec<(Waker, usize)>,
     /// What makes it possible to go on with another socket; for connections that may.
     resumption: Option<Box<Resumption>>,
-}
-
-#[derive(Debug)]
-struct Resumption {
-    sent: Sent,
-    /// While more bytes than this are not acknowledged, nothing more is written that must be.
-    window: usize,
-    /// While there is no socket: how many more bytes of what the client did not ask for may come to wait for one.
-    detached: Option<usize>,
 }
 
 impl Outbox {
@@ -134,11 +126,8 @@ impl Outbox {
             state.wake_calm();
             return Err(Full);
         }
-        let waker = state.append(frame);
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        state.append(frame);
+        release(state);
         Ok(())
     }
 
@@ -151,14 +140,10 @@ impl Outbox {
         state.phase = Phase::Finishing;
         state.resumption = None;
         state.wake_calm();
-        let waker = match last {
-            Some(frame) => state.append(frame),
-            None => state.idle_writer.take(),
-        };
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(frame) = last {
+            state.append(frame);
         }
+        release(state);
     }
 
     /// Drops everything: there is nobody to write to any more.
@@ -170,11 +155,7 @@ impl Outbox {
         state.bytes = 0;
         state.written = 0;
         state.wake_calm();
-        let writer = state.idle_writer.take();
-        drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
+        release(state);
     }
 
     /// Waits until at most `bytes` are left to be written, or the outbox takes no more.
@@ -206,96 +187,6 @@ impl Outbox {
     pub(crate) fn stalled_for(&self) -> Option<Duration> {
         let state = self.state();
         (!state.queue.is_empty()).then(|| state.waiting_since.elapsed())
-    }
-
-    /// From now on a lost socket may be followed by another. At most about `window` bytes are then written without an
-    /// acknowledgement, and as many more may come to wait while there is no socket.
-    pub(crate) fn make_resumable(&self, window: usize) {
-        let mut state = self.state();
-        if state.phase == Phase::Open {
-            state.resumption = Some(Box::new(Resumption {
-                sent: Sent::default(),
-                window,
-                detached: None,
-            }));
-        }
-    }
-
-    /// Whether a lost socket may be followed by another.
-    pub(crate) fn is_resumable(&self) -> bool {
-        self.state().resumption.is_some()
-    }
-
-    /// There shall be no other socket than this one.
-    pub(crate) fn forgo_resumption(&self) {
-        let mut state = self.state();
-        state.resumption = None;
-        let writer = state.idle_writer.take();
-        drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
-    }
-
-    /// Takes an `Ack` of the client.
-    pub(crate) fn acknowledge(&self, sequence_id: i64) {
-        let mut state = self.state();
-        if let Some(resumption) = &mut state.resumption {
-            resumption.sent.acknowledge(sequence_id);
-        }
-        let writer = state.idle_writer.take();
-        drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
-    }
-
-    /// The socket is gone: what the client may not have waits again. False if there cannot be another.
-    pub(crate) fn detach(&self) -> bool {
-        let mut state = self.state();
-        let State {
-            queue, resumption, ..
-        } = &mut *state;
-        let Some(resumption) = resumption else {
-            return false;
-        };
-        // A client that says on every socket no more than that all has come again is sent more on each.
-        if resumption.sent.surplus() > self.limit {
-            state.resumption = None;
-            return false;
-        }
-        resumption.sent.rewind(queue);
-        let bytes: usize = queue.iter().map(Frame::len).sum();
-        resumption.detached = Some(resumption.window);
-        state.bytes = bytes;
-        // A message that had been begun is begun anew.
-        state.written = 0;
-        state.idle_writer = None;
-        true
-    }
-
-    /// Another socket is there; what `sequence` makes of the number of the first message that follows is the first to
-    /// be written to it. False if there cannot be another. Comes after [`detach`](Self::detach).
-    pub(crate) fn attach(&self, sequence: impl FnOnce(i64) -> Frame) -> bool {
-        let mut state = self.state();
-        let State {
-            queue, resumption, ..
-        } = &mut *state;
-        let Some(resumption) = resumption else {
-            return false;
-        };
-        let first = resumption.sent.go_on(queue);
-        resumption.detached = None;
-        queue.push_front(sequence(first));
-        state.bytes = queue.iter().map(Frame::len).sum();
-        state.waiting_since = Instant::now();
-        state.wake_calm();
-        true
-    }
-
-    /// Whether the outbox has lost its socket and waits for another.
-    pub(crate) fn is_detached(&self) -> bool {
-        self.state().detached().is_some()
     }
 
     /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
@@ -362,22 +253,17 @@ impl Outbox {
     }
 }
 
-/// How much may be written that the client has not acknowledged.
-struct Window {
-    used: usize,
-    size: usize,
-}
-
-impl Window {
-    /// The message that goes beyond the size is the last, as in ASP.NET Core.
-    fn is_full(&self) -> bool {
-        self.used > self.size
+/// Lets go of the state, and wakes the writer if it had nothing to do.
+fn release(mut state: MutexGuard<'_, State>) {
+    let writer = state.idle_writer.take();
+    drop(state);
+    if let Some(writer) = writer {
+        writer.wake();
     }
 }
 
 impl State {
-    /// Returns the writer to wake, after the lock is gone.
-    fn append(&mut self, frame: Frame) -> Option<Waker> {
+    fn append(&mut self, frame: Frame) {
         if self.queue.is_empty() {
             self.waiting_since = Instant::now();
         }
@@ -388,12 +274,6 @@ impl State {
         } else {
             self.queue.push_back(frame);
         }
-        self.idle_writer.take()
-    }
-
-    /// The room that is left for what the client did not ask for, while there is no socket.
-    fn detached(&mut self) -> Option<&mut usize> {
-        self.resumption.as_mut()?.detached.as_mut()
     }
 
     fn idle(&mut self, context: &Context<'_>) {
@@ -401,21 +281,6 @@ impl State {
             Some(waker) => waker.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
-    }
-
-    fn window(&self) -> Option<Window> {
-        let resumption = self.resumption.as_ref()?;
-        Some(Window {
-            used: resumption.sent.bytes(),
-            size: resumption.window,
-        })
-    }
-
-    /// Whether what comes next may not be written before the client has acknowledged something.
-    fn is_held_back(&self) -> bool {
-        self.written == 0
-            && self.window().is_some_and(|window| window.is_full())
-            && self.queue.front().is_some_and(Frame::is_counted)
     }
 
     /// Takes what has been written off the queue.
@@ -463,7 +328,7 @@ mod tests {
     use futures_util::task::noop_waker;
     use hubcast_protocol::Encoding;
 
-    fn frame(size: usize) -> Frame {
+    pub(super) fn frame(size: usize) -> Frame {
         Frame::from_payload(Encoding::Json, &vec![b'x'; size])
     }
 
@@ -492,9 +357,18 @@ mod tests {
         }
     }
 
-    fn write(outbox: &Outbox, bytes: usize) -> Poll<io::Result<()>> {
+    pub(super) fn write(outbox: &Outbox, bytes: usize) -> Poll<io::Result<()>> {
         let waker = noop_waker();
         outbox.poll_write_to(&mut Context::from_waker(&waker), &mut Socket(bytes))
+    }
+
+    /// What is written in one go to a socket that takes everything.
+    pub(super) fn written(outbox: &Outbox) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let waker = noop_waker();
+        let mut context = Context::from_waker(&waker);
+        assert!(outbox.poll_write_to(&mut context, &mut seen).is_pending());
+        seen
     }
 
     #[tokio::test]
@@ -541,80 +415,12 @@ mod tests {
                 .push(Frame::from_payload(Encoding::Json, &[number; 3]))
                 .unwrap();
         }
-        let mut seen = Vec::new();
-        let waker = noop_waker();
-        let mut context = Context::from_waker(&waker);
-        assert!(outbox.poll_write_to(&mut context, &mut seen).is_pending());
+        let seen = written(&outbox);
         let expected: Vec<u8> = (0..200u8)
             .flat_map(|number| [0x81, 3, number, number, number])
             .collect();
         assert_eq!(seen, expected);
         assert_eq!(outbox.bytes(), 0);
-    }
-
-    fn resumable() -> Outbox {
-        let outbox = Outbox::new(1_000);
-        outbox.make_resumable(100);
-        outbox
-    }
-
-    fn sequence(number: i64) -> Frame {
-        Frame::sequence(Encoding::Json, number)
-    }
-
-    /// What is written in one go to a socket that takes everything.
-    fn written(outbox: &Outbox) -> Vec<u8> {
-        let mut seen = Vec::new();
-        let waker = noop_waker();
-        let mut context = Context::from_waker(&waker);
-        assert!(outbox.poll_write_to(&mut context, &mut seen).is_pending());
-        seen
-    }
-
-    #[tokio::test]
-    async fn a_frame_that_has_been_begun_is_begun_anew_on_the_next_socket() {
-        let outbox = resumable();
-        outbox.push(frame(50)).unwrap();
-        assert!(write(&outbox, 20).is_pending());
-        assert!(outbox.detach());
-        assert!(outbox.attach(sequence));
-        let expected = [sequence(1), frame(50)].map(|frame| frame.websocket().to_vec());
-        assert_eq!(written(&outbox), expected.concat());
-    }
-
-    #[tokio::test]
-    async fn what_is_not_counted_is_not_written_again() {
-        let outbox = resumable();
-        outbox.push(frame(1)).unwrap();
-        outbox.push(sequence(77)).unwrap();
-        outbox.push(frame(2)).unwrap();
-        assert!(write(&outbox, 4).is_pending());
-        assert!(outbox.detach());
-        outbox.push(Frame::ack(Encoding::Json, 5)).unwrap();
-        assert_eq!(outbox.bytes(), frame(1).len() + frame(2).len());
-        assert!(outbox.attach(sequence));
-        let expected = [sequence(1), frame(1), frame(2)].map(|frame| frame.websocket().to_vec());
-        assert_eq!(written(&outbox), expected.concat());
-    }
-
-    #[tokio::test]
-    async fn an_outbox_that_ends_has_no_other_socket_and_keeps_nothing() {
-        for end in [
-            |outbox: &Outbox| outbox.finish(None),
-            Outbox::kill,
-            Outbox::forgo_resumption,
-            |outbox: &Outbox| {
-                outbox.push(frame(500)).unwrap();
-                assert_eq!(outbox.push(frame(500)), Err(Full));
-            },
-        ] {
-            let outbox = resumable();
-            assert!(outbox.is_resumable());
-            end(&outbox);
-            assert!(!outbox.is_resumable());
-            assert!(!outbox.detach());
-            assert!(!outbox.attach(sequence));
-        }
     }
 
     #[tokio::test(start_paused = true)]
