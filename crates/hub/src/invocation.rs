@@ -60,7 +60,7 @@ pub(crate) trait Callable<H>: Send + Sync {
 }
 
 /// What is different between methods that answer once and those that stream.
-trait Answering<H, P>: Send + Sync + 'static {
+pub(crate) trait Answering<H, P>: Send + Sync + 'static {
     const STREAMS: bool;
 
     fn answer<'a>(
@@ -72,18 +72,43 @@ trait Answering<H, P>: Send + Sync + 'static {
     ) -> impl Future<Output = HubResult<Answer<'a>>> + Send + 'a;
 }
 
-/// A method that answers once.
-pub(crate) struct Plain<F, P>(Arc<Once<F>>, PhantomData<fn() -> P>);
+/// A method of either kind and the types of its parameters.
+pub(crate) struct Typed<M, P>(Arc<M>, PhantomData<fn() -> P>);
 
-struct Once<F>(F);
-
-impl<F, P> Plain<F, P> {
-    pub(crate) fn new(method: F) -> Self {
-        Self(Arc::new(Once(method)), PhantomData)
+impl<M, P> Typed<M, P> {
+    pub(crate) fn new(method: M) -> Self {
+        Self(Arc::new(method), PhantomData)
     }
 }
 
-impl<H, F, P> Answering<H, P> for Once<F>
+impl<H, M, P> Callable<H> for Typed<M, P>
+where
+    H: Hub,
+    M: Answering<H, P>,
+    P: FromArguments + Send + Sync + 'static,
+{
+    fn is_stream(&self) -> bool {
+        M::STREAMS
+    }
+
+    fn streams(&self) -> usize {
+        P::STREAMS
+    }
+
+    fn bind(
+        &self,
+        parameters: &mut Parameters<'_>,
+        setting: Setting<H>,
+    ) -> Result<Running, BindError> {
+        let params = P::from_arguments(parameters)?;
+        Ok(run(Arc::clone(&self.0), params, setting).boxed())
+    }
+}
+
+/// A method that answers once.
+pub(crate) struct Plain<F>(pub(crate) F);
+
+impl<H, F, P> Answering<H, P> for Plain<F>
 where
     H: Hub,
     F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
@@ -103,42 +128,16 @@ where
     }
 }
 
-impl<H, F, P> Callable<H> for Plain<F, P>
-where
-    H: Hub,
-    F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
-    P: FromArguments + Send + Sync + 'static,
-{
-    fn is_stream(&self) -> bool {
-        false
-    }
+/// A method that answers with a stream, made in the way that `K` names.
+pub(crate) struct Streaming<F, K>(F, PhantomData<fn() -> K>);
 
-    fn streams(&self) -> usize {
-        P::STREAMS
-    }
-
-    fn bind(
-        &self,
-        parameters: &mut Parameters<'_>,
-        setting: Setting<H>,
-    ) -> Result<Running, BindError> {
-        let params = P::from_arguments(parameters)?;
-        Ok(run(Arc::clone(&self.0), params, setting).boxed())
-    }
-}
-
-/// A method that answers with a stream.
-pub(crate) struct Streaming<F, P, K>(Arc<Items<F, K>>, PhantomData<fn() -> P>);
-
-struct Items<F, K>(F, PhantomData<fn() -> K>);
-
-impl<F, P, K> Streaming<F, P, K> {
+impl<F, K> Streaming<F, K> {
     pub(crate) fn new(method: F) -> Self {
-        Self(Arc::new(Items(method, PhantomData)), PhantomData)
+        Self(method, PhantomData)
     }
 }
 
-impl<H, F, P, K> Answering<H, P> for Items<F, K>
+impl<H, F, P, K> Answering<H, P> for Streaming<F, K>
 where
     H: Hub,
     F: for<'a> StreamMethod<'a, H, P, Output: IntoStream<K, Stream: Send, Wait: Send>>,
@@ -162,31 +161,6 @@ where
             }
             None => Answered::NoStream,
         }))
-    }
-}
-
-impl<H, F, P, K> Callable<H> for Streaming<F, P, K>
-where
-    H: Hub,
-    F: for<'a> StreamMethod<'a, H, P, Output: IntoStream<K, Stream: Send, Wait: Send>>,
-    P: FromArguments + Send + Sync + 'static,
-    K: 'static,
-{
-    fn is_stream(&self) -> bool {
-        true
-    }
-
-    fn streams(&self) -> usize {
-        P::STREAMS
-    }
-
-    fn bind(
-        &self,
-        parameters: &mut Parameters<'_>,
-        setting: Setting<H>,
-    ) -> Result<Running, BindError> {
-        let params = P::from_arguments(parameters)?;
-        Ok(run(Arc::clone(&self.0), params, setting).boxed())
     }
 }
 

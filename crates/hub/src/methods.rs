@@ -13,7 +13,7 @@ use crate::binding::FromArguments;
 use crate::context::CallerContext;
 use crate::error::HubResult;
 use crate::hub::Hub;
-use crate::invocation::{Callable, Plain, Streaming};
+use crate::invocation::{Callable, Plain, Streaming, Typed};
 
 /// The methods of a hub, by the names that clients call them.
 pub struct Methods<H> {
@@ -67,7 +67,7 @@ impl<H: Hub> Methods<H> {
         F: for<'a> Method<'a, H, P, Future: Send, Output: IntoCompletion>,
         P: FromArguments + Send + Sync + 'static,
     {
-        self.register(name, Box::new(Plain::new(method)))
+        self.register(name, Box::new(Typed::<_, P>::new(Plain(method))))
     }
 
     /// Adds a method that answers with a stream: a `fn(&self, ctx: &CallerContext, ..) -> impl Stream<Item = HubResult<T>>`,
@@ -109,7 +109,8 @@ impl<H: Hub> Methods<H> {
         P: FromArguments + Send + Sync + 'static,
         K: 'static,
     {
-        self.register(name, Box::new(Streaming::new(method)))
+        let method = Streaming::<F, K>::new(method);
+        self.register(name, Box::new(Typed::<_, P>::new(method)))
     }
 
     fn register(mut self, name: &'static str, method: Box<dyn Callable<H>>) -> Self {
