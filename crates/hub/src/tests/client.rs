@@ -342,6 +342,40 @@ impl Client {
         .await;
     }
 
+    /// Calls a method with streams of the client; `arguments` and `streams` are JSON arrays.
+    pub(super) async fn call_with_streams(
+        &self,
+        id: u32,
+        target: &str,
+        arguments: &str,
+        streams: &str,
+    ) {
+        self.send(&format!(
+            r#"{{"type":1,"invocationId":"{id}","target":"{target}","arguments":{arguments},"streamIds":{streams}}}"#
+        ))
+        .await;
+    }
+
+    /// Sends an item of a stream, as JSON.
+    pub(super) async fn item(&self, stream: &str, value: impl std::fmt::Display) {
+        self.send(&format!(
+            r#"{{"type":2,"invocationId":"{stream}","item":{value}}}"#
+        ))
+        .await;
+    }
+
+    /// Ends a stream.
+    pub(super) async fn end(&self, stream: &str) {
+        self.send(&format!(r#"{{"type":3,"invocationId":"{stream}"}}"#))
+            .await;
+    }
+
+    /// Takes a call back.
+    pub(super) async fn cancel(&self, id: &str) {
+        self.send(&format!(r#"{{"type":5,"invocationId":"{id}"}}"#))
+            .await;
+    }
+
     /// Nothing comes, although everybody has done all there is to do: the paused clock moves on only then.
     pub(super) async fn expect_nothing(&mut self) {
         let next = timeout(Duration::from_millis(100), self.next()).await;

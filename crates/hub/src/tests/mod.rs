@@ -6,6 +6,7 @@ mod client;
 mod client_results;
 mod connections;
 mod invocations;
+mod scene;
 mod servers;
 mod stateful;
 mod strangers;

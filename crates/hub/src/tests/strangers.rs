@@ -1,33 +1,26 @@
 //! What one client may do to the server, and to itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream};
 use hubcast_protocol::Encoding;
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::client::{Client, connect, serve, soon};
+use super::client::Client;
+use super::client::connect;
+use super::scene::{MOMENT, Props, Scene};
 use crate::authorization::MethodCall;
 use crate::client_stream::ClientStream;
 use crate::close_reason::CloseReason;
 use crate::context::CallerContext;
 use crate::error::HubResult;
 use crate::filters::{Filters, HubFilter};
-use crate::handler::Served;
 use crate::hub::Hub;
 use crate::methods::Methods;
 use crate::options::HubOptions;
 
-/// In which everybody does all there is to do: the paused clock moves on only then.
-const MOMENT: Duration = Duration::from_millis(1);
-
-struct Host {
-    noted: mpsc::UnboundedSender<String>,
-    permits: Arc<Semaphore>,
-}
+struct Host(Props);
 
 impl Hub for Host {
     fn methods() -> Methods<Self> {
@@ -51,26 +44,22 @@ impl Hub for Host {
     }
 
     async fn on_disconnected(&self, ctx: &CallerContext, _: &CloseReason) -> HubResult {
-        self.tell(format!("{} goes", ctx.connection_id()));
+        self.0.note(format!("{} goes", ctx.connection_id()));
         Ok(())
     }
 }
 
 #[expect(clippy::unused_async, reason = "every hub method is async")]
 impl Host {
-    fn tell(&self, text: impl Into<String>) {
-        let _ = self.noted.send(text.into());
-    }
-
     async fn note(&self, _: &CallerContext, text: String) -> HubResult {
-        self.tell(text);
+        self.0.note(text);
         Ok(())
     }
 
     async fn patient(&self, ctx: &CallerContext) -> HubResult {
-        self.tell("patient");
+        self.0.note("patient");
         ctx.cancelled().await;
-        self.tell("cancelled");
+        self.0.note("cancelled");
         Ok(())
     }
 
@@ -81,8 +70,8 @@ impl Host {
 
     /// Reads its stream when it gets a permit.
     async fn hold(&self, _: &CallerContext, mut items: ClientStream<u32>) -> HubResult<u32> {
-        self.tell("holding");
-        self.permits.acquire().await?.forget();
+        self.0.note("holding");
+        self.0.permit().await?;
         let mut sum = 0;
         while let Some(item) = items.next().await {
             sum += item?;
@@ -97,12 +86,12 @@ impl Host {
         mut b: ClientStream<u32>,
     ) -> HubResult {
         while let (Some(Ok(_)), Some(Ok(_))) = (a.next().await, b.next().await) {}
-        self.tell("no more pairs");
+        self.0.note("no more pairs");
         Ok(())
     }
 
     async fn guarded(&self, _: &CallerContext, items: ClientStream<u32>) -> HubResult<u32> {
-        self.tell("guarded");
+        self.0.note("guarded");
         let mut items = items;
         let mut sum = 0;
         while let Some(item) = items.next().await {
@@ -112,8 +101,8 @@ impl Host {
     }
 
     async fn decide(&self, _: &CallerContext, _: MethodCall<'_>) -> bool {
-        self.tell("deciding");
-        match self.permits.acquire().await {
+        self.0.note("deciding");
+        match self.0.permits.acquire().await {
             Ok(permit) => permit.forget(),
             Err(_) => return false,
         }
@@ -123,7 +112,7 @@ impl Host {
     /// One large item when there is a permit, which the next then has.
     fn burst(&self, _: &CallerContext) -> impl Stream<Item = HubResult<String>> {
         stream::once(async {
-            drop(self.permits.acquire().await?);
+            drop(self.0.permits.acquire().await?);
             Ok("x".repeat(60_000))
         })
     }
@@ -132,87 +121,28 @@ impl Host {
         &self,
         _: &CallerContext,
     ) -> HubResult<impl Stream<Item = HubResult<u32>> + use<>> {
-        self.tell("eventually");
-        self.permits.acquire().await?.forget();
-        self.tell("at last");
+        self.0.note("eventually");
+        self.0.permit().await?;
+        self.0.note("at last");
         Ok(stream::iter([Ok(1)]))
     }
 }
 
-struct Scene {
-    served: Arc<Served<Host>>,
-    permits: Arc<Semaphore>,
-    noted: mpsc::UnboundedReceiver<String>,
+fn scene_with(filters: Filters) -> Scene<Host> {
+    Scene::new(HubOptions::default(), Host, |_| filters)
 }
 
-impl Scene {
-    fn new(filters: Filters) -> Self {
-        let permits = Arc::new(Semaphore::new(0));
-        let (noting, noted) = mpsc::unbounded_channel();
-        let hub = Host {
-            noted: noting,
-            permits: Arc::clone(&permits),
-        };
-        Self {
-            served: serve(hub, HubOptions::default(), filters),
-            permits,
-            noted,
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let mut client = connect(&self.served, "a");
-        client.shake_hands().await;
-        client
-    }
-
-    async fn expect(&mut self, notes: &[&str]) {
-        for note in notes {
-            assert_eq!(soon(self.noted.recv()).await.unwrap(), *note);
-        }
-    }
-
-    /// Everything that has been noted when nobody has anything to do any more.
-    async fn settled(&mut self) -> Vec<String> {
-        tokio::time::sleep(MOMENT).await;
-        std::iter::from_fn(|| self.noted.try_recv().ok()).collect()
-    }
-}
-
-fn scene() -> Scene {
-    Scene::new(Arc::default())
-}
-
-/// Calls a method with streams of the client; `streams` is a JSON array.
-async fn upload(client: &Client, id: u32, target: &str, streams: &str) {
-    client
-        .send(&format!(
-            r#"{{"type":1,"invocationId":"{id}","target":"{target}","arguments":[],"streamIds":{streams}}}"#
-        ))
-        .await;
-}
-
-async fn item(client: &Client, stream: &str, value: u32) {
-    client
-        .send(&format!(
-            r#"{{"type":2,"invocationId":"{stream}","item":{value}}}"#
-        ))
-        .await;
-}
-
-async fn end(client: &Client, stream: &str) {
-    client
-        .send(&format!(r#"{{"type":3,"invocationId":"{stream}"}}"#))
-        .await;
+fn scene() -> Scene<Host> {
+    scene_with(Arc::default())
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_whose_streams_have_ended_count_until_they_end_themselves() {
     let mut scene = scene();
-    let client = scene.client().await;
+    let client = scene.client("a").await;
     for id in 0..150 {
-        upload(&client, id, "Hold", r#"["s"]"#).await;
-        end(&client, "s").await;
+        client.call_with_streams(id, "Hold", "[]", r#"["s"]"#).await;
+        client.end("s").await;
     }
     assert_eq!(scene.settled().await.len(), 100);
 }
@@ -220,19 +150,19 @@ async fn calls_whose_streams_have_ended_count_until_they_end_themselves() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_ends_leaves_a_newer_stream_of_the_same_id_alone() {
     let mut scene = scene();
-    let mut client = scene.client().await;
-    upload(&client, 1, "Hold", r#"["s"]"#).await;
-    item(&client, "s", 1).await;
-    end(&client, "s").await;
-    upload(&client, 2, "Hold", r#"["s"]"#).await;
-    item(&client, "s", 2).await;
+    let mut client = scene.client("a").await;
+    client.call_with_streams(1, "Hold", "[]", r#"["s"]"#).await;
+    client.item("s", 1).await;
+    client.end("s").await;
+    client.call_with_streams(2, "Hold", "[]", r#"["s"]"#).await;
+    client.item("s", 2).await;
     scene.expect(&["holding", "holding"]).await;
     scene.permits.add_permits(1);
     client
         .expect(r#"{"type":3,"invocationId":"1","result":1}"#)
         .await;
-    item(&client, "s", 3).await;
-    end(&client, "s").await;
+    client.item("s", 3).await;
+    client.end("s").await;
     scene.permits.add_permits(1);
     client
         .expect(r#"{"type":3,"invocationId":"2","result":5}"#)
@@ -242,19 +172,23 @@ async fn a_call_that_ends_leaves_a_newer_stream_of_the_same_id_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_call_leaves_the_stream_whose_id_it_wanted_alone() {
     let mut scene = scene();
-    let mut client = scene.client().await;
-    upload(&client, 1, "Guarded", r#"["s"]"#).await;
+    let mut client = scene.client("a").await;
+    client
+        .call_with_streams(1, "Guarded", "[]", r#"["s"]"#)
+        .await;
     scene.permits.add_permits(1);
     scene.expect(&["deciding", "guarded"]).await;
-    item(&client, "s", 1).await;
-    upload(&client, 2, "Guarded", r#"["s"]"#).await;
+    client.item("s", 1).await;
+    client
+        .call_with_streams(2, "Guarded", "[]", r#"["s"]"#)
+        .await;
     scene.expect(&["deciding"]).await;
     scene.permits.add_permits(1);
     client
         .expect(r#"{"type":3,"invocationId":"2","error":"An unexpected error occurred invoking 'Guarded' on the server. HubException: Stream ID 's' is already in use."}"#)
         .await;
-    item(&client, "s", 2).await;
-    end(&client, "s").await;
+    client.item("s", 2).await;
+    client.end("s").await;
     client
         .expect(r#"{"type":3,"invocationId":"1","result":3}"#)
         .await;
@@ -263,7 +197,7 @@ async fn a_refused_call_leaves_the_stream_whose_id_it_wanted_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_taken_back_before_it_is_there_ends_at_once_and_once() {
     let mut scene = scene();
-    let mut client = scene.client().await;
+    let mut client = scene.client("a").await;
     client.stream("1", "Eventually", "[]").await;
     scene.expect(&["eventually"]).await;
     client.send(r#"{"type":5,"invocationId":"1"}"#).await;
@@ -284,7 +218,7 @@ async fn a_stream_that_is_taken_back_before_it_is_there_ends_at_once_and_once() 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_its_clients_end_does_not_put_off_a_goodbye() {
     let mut scene = scene();
-    let client = scene.client().await;
+    let client = scene.client("a").await;
     client.call(1, "Patient", "[]").await;
     client.call(2, "Note", r#"["behind"]"#).await;
     client.call(3, "Patient", "[]").await;
@@ -306,12 +240,14 @@ async fn a_call_that_waits_for_its_clients_end_does_not_put_off_a_goodbye() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_can_go_on_with_does_not_put_off_a_goodbye() {
     let mut scene = scene();
-    let client = scene.client().await;
+    let client = scene.client("a").await;
     client.call(1, "Patient", "[]").await;
     client.call(2, "Note", r#"["behind"]"#).await;
-    upload(&client, 3, "Pairs", r#"["a","b"]"#).await;
+    client
+        .call_with_streams(3, "Pairs", "[]", r#"["a","b"]"#)
+        .await;
     for value in 0..20 {
-        item(&client, "a", value).await;
+        client.item("a", value).await;
     }
     client.send(r#"{"type":7}"#).await;
     let notes = ["patient", "cancelled", "behind", "no more pairs", "a goes"];
@@ -357,7 +293,7 @@ async fn calls_that_wait_for_answers_are_bounded_for_each_client_that_is_asked()
     silent.shake_hands().await;
     // Whoever asks may come back under another name, while its calls still wait.
     for _ in 0..2 {
-        let mut client = scene.client().await;
+        let mut client = scene.client("a").await;
         let asked = flood(&mut client, 1, "Ask", r#"["silent"]"#).await;
         let refused = asked.iter().filter(|record| record.contains("error"));
         assert!(refused.count() >= 5_000 - 1_024);
@@ -374,7 +310,7 @@ async fn calls_that_wait_for_answers_are_bounded_for_each_client_that_is_asked()
 #[tokio::test(start_paused = true)]
 async fn calls_that_wait_for_permission_are_bounded() {
     let mut scene = scene();
-    let mut client = scene.client().await;
+    let mut client = scene.client("a").await;
     // As a stream, which it is not: it takes no slot, and is told so only if it may call the method at all.
     flood(&mut client, 4, "Guarded", "[]").await;
     assert_eq!(scene.settled().await.len(), 1 + 100 + 1024);
@@ -399,7 +335,7 @@ async fn messages_are_written_in_an_encoding_only_while_somebody_reads_it() {
 #[tokio::test(start_paused = true)]
 async fn streams_that_all_have_an_item_at_once_do_not_make_their_client_too_slow() {
     let scene = scene();
-    let mut client = scene.client().await;
+    let mut client = scene.client("a").await;
     for id in 0..100 {
         client.stream(&id.to_string(), "Burst", "[]").await;
     }
@@ -441,7 +377,7 @@ impl HubFilter for Explosive {
 
 #[tokio::test(start_paused = true)]
 async fn a_filter_that_panics_before_its_future_is_there_is_like_one_that_fails() {
-    let scene = Scene::new([Arc::new(Explosive) as Arc<dyn HubFilter>].into());
+    let scene = scene_with([Arc::new(Explosive) as Arc<dyn HubFilter>].into());
     let mut client = connect(&scene.served, "explosive");
     client.shake_hands().await;
     client

@@ -5,21 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
 
-use super::client::{Client, connect, serve};
+use super::client::Client;
+use super::scene::{Props, Scene};
 use crate::client_stream::ClientStream;
 use crate::context::CallerContext;
 use crate::error::{HubError, HubResult};
-use crate::handler::Served;
 use crate::hub::Hub;
 use crate::methods::Methods;
 use crate::options::HubOptions;
 
-struct StreamHub {
-    noted: mpsc::UnboundedSender<String>,
-    permits: Arc<Semaphore>,
-}
+struct StreamHub(Props);
 
 impl Hub for StreamHub {
     fn methods() -> Methods<Self> {
@@ -56,7 +52,7 @@ impl StreamHub {
         _: &CallerContext,
         to: u32,
     ) -> HubResult<impl Stream<Item = HubResult<u32>>> {
-        self.permits.acquire().await?.forget();
+        self.0.permit().await?;
         Ok(stream::iter((1..=to).map(Ok)))
     }
 
@@ -69,7 +65,7 @@ impl StreamHub {
     }
 
     fn endless(&self, _: &CallerContext, text: String) -> impl Stream<Item = HubResult<String>> {
-        let noted = self.noted.clone();
+        let noted = self.0.noted.clone();
         stream::iter(0..).map(move |number| {
             let _ = noted.send(number.to_string());
             Ok(text.clone())
@@ -78,10 +74,10 @@ impl StreamHub {
 
     /// Gives nothing, and tells how it ended.
     fn quiet(&self, ctx: &CallerContext) -> impl Stream<Item = HubResult<u32>> {
-        let dropped = Noting(self.noted.clone());
+        let dropped = Noting(self.0.clone());
         stream::once(async move {
             ctx.cancelled().await;
-            let _ = dropped.0.send("cancelled".into());
+            dropped.0.note("cancelled");
             std::future::pending().await
         })
     }
@@ -119,7 +115,7 @@ impl StreamHub {
         while let Some(item) = items.next().await {
             sum += item?;
         }
-        let _ = self.noted.send(format!("sum {sum}"));
+        self.0.note(format!("sum {sum}"));
         Ok(sum)
     }
 
@@ -151,7 +147,7 @@ impl StreamHub {
     }
 
     async fn wait(&self, _: &CallerContext) -> HubResult {
-        self.permits.acquire().await?.forget();
+        self.0.permit().await?;
         Ok(())
     }
 
@@ -159,10 +155,10 @@ impl StreamHub {
     async fn careful(&self, _: &CallerContext, mut items: ClientStream<u32>) -> HubResult<u32> {
         let mut read = 0;
         loop {
-            self.permits.acquire().await?.forget();
+            self.0.permit().await?;
             match items.next().await {
                 Some(item) => {
-                    let _ = self.noted.send(format!("read {}", item?));
+                    self.0.note(format!("read {}", item?));
                     read += 1;
                 }
                 None => return Ok(read),
@@ -171,82 +167,22 @@ impl StreamHub {
     }
 }
 
-struct Noting(mpsc::UnboundedSender<String>);
+struct Noting(Props);
 
 impl Drop for Noting {
     fn drop(&mut self) {
-        let _ = self.0.send("dropped".into());
+        self.0.note("dropped");
     }
 }
 
-struct Scene {
-    served: Arc<Served<StreamHub>>,
-    permits: Arc<Semaphore>,
-    noted: mpsc::UnboundedReceiver<String>,
+fn scene_with(options: HubOptions) -> Scene<StreamHub> {
+    Scene::new(options, StreamHub, |_| Arc::default())
 }
 
-impl Scene {
-    fn new(options: HubOptions) -> Self {
-        let permits = Arc::new(Semaphore::new(0));
-        let (sender, noted) = mpsc::unbounded_channel();
-        let hub = StreamHub {
-            noted: sender,
-            permits: Arc::clone(&permits),
-        };
-        Self {
-            served: serve(hub, options, Arc::default()),
-            permits,
-            noted,
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let mut client = connect(&self.served, "a");
-        client.shake_hands().await;
-        client
-    }
-
-    async fn noted(&mut self) -> String {
-        tokio::time::timeout(Duration::from_hours(24), self.noted.recv())
-            .await
-            .unwrap()
-            .unwrap()
-    }
-}
-
-async fn scene() -> (Scene, Client) {
-    let scene = Scene::new(HubOptions::default());
-    let client = scene.client().await;
+async fn scene() -> (Scene<StreamHub>, Client) {
+    let scene = scene_with(HubOptions::default());
+    let client = scene.client("a").await;
     (scene, client)
-}
-
-/// Sends an item of a stream.
-async fn item(client: &Client, stream: &str, value: &str) {
-    client
-        .send(&format!(
-            r#"{{"type":2,"invocationId":"{stream}","item":{value}}}"#
-        ))
-        .await;
-}
-
-/// Ends a stream.
-async fn end(client: &Client, stream: &str) {
-    client
-        .send(&format!(r#"{{"type":3,"invocationId":"{stream}"}}"#))
-        .await;
-}
-
-async fn call_with_streams(client: &Client, id: u32, target: &str, arguments: &str, streams: &str) {
-    client.send(&format!(
-        r#"{{"type":1,"invocationId":"{id}","target":"{target}","arguments":{arguments},"streamIds":{streams}}}"#
-    ))
-    .await;
-}
-
-async fn cancel(client: &Client, id: &str) {
-    client
-        .send(&format!(r#"{{"type":5,"invocationId":"{id}"}}"#))
-        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,9 +274,9 @@ async fn streams_run_beside_a_call_that_takes_its_time() {
         .expect(r#"{"type":2,"invocationId":"2","item":1}"#)
         .await;
     client.expect(r#"{"type":3,"invocationId":"2"}"#).await;
-    call_with_streams(&client, 3, "Sum", "[]", r#"["s"]"#).await;
-    item(&client, "s", "5").await;
-    end(&client, "s").await;
+    client.call_with_streams(3, "Sum", "[]", r#"["s"]"#).await;
+    client.item("s", "5").await;
+    client.end("s").await;
     client
         .expect(r#"{"type":3,"invocationId":"3","result":5}"#)
         .await;
@@ -356,12 +292,12 @@ async fn nothing_overtakes_a_call_that_waits() {
     client.call(1, "Wait", "[]").await;
     client.call(2, "Wait", "[]").await;
     // Behind a call that waits: a stream, its items, its end, and a stream of the server's that is taken back.
-    call_with_streams(&client, 3, "Sum", "[]", r#"["s"]"#).await;
-    item(&client, "s", "5").await;
-    item(&client, "s", "6").await;
+    client.call_with_streams(3, "Sum", "[]", r#"["s"]"#).await;
+    client.item("s", "5").await;
+    client.item("s", "6").await;
     client.stream("4", "Quiet", "[]").await;
-    end(&client, "s").await;
-    cancel(&client, "4").await;
+    client.end("s").await;
+    client.cancel("4").await;
     client.send(r#"{"type":6}"#).await;
     scene.permits.add_permits(1);
     client
@@ -396,13 +332,13 @@ async fn nothing_overtakes_a_call_that_waits() {
 async fn a_stream_that_is_taken_back_ends_without_an_error_and_may_tidy_up() {
     let (mut scene, mut client) = scene().await;
     client.stream("1", "Quiet", "[]").await;
-    cancel(&client, "1").await;
+    client.cancel("1").await;
     client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
     assert_eq!(scene.noted().await, "cancelled");
     assert_eq!(scene.noted().await, "dropped");
     // Once more, and of something that never was: nothing.
-    cancel(&client, "1").await;
-    cancel(&client, "nobody").await;
+    client.cancel("1").await;
+    client.cancel("nobody").await;
     client.stream("1", "Count", "[0]").await;
     client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
 }
@@ -416,7 +352,7 @@ async fn an_id_is_used_by_one_stream_at_a_time() {
         .expect(r#"{"type":3,"invocationId":"1","error":"Invocation ID '1' is already in use."}"#)
         .await;
     // The first is not disturbed: it can still be taken back, and the id is free at once.
-    cancel(&client, "1").await;
+    client.cancel("1").await;
     client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
     client.stream("1", "Count", "[0]").await;
     client.expect(r#"{"type":3,"invocationId":"1"}"#).await;
@@ -442,7 +378,7 @@ async fn a_stream_is_not_asked_for_more_than_its_client_reads() {
     for _ in 0..300 {
         client.expect(&item).await;
     }
-    cancel(&client, "1").await;
+    client.cancel("1").await;
     while client.next().await == item {}
 }
 
@@ -450,8 +386,8 @@ async fn a_stream_is_not_asked_for_more_than_its_client_reads() {
 async fn a_client_that_vanishes_ends_its_streams() {
     let (mut scene, client) = scene().await;
     client.stream("1", "Quiet", "[]").await;
-    call_with_streams(&client, 2, "Sum", "[]", r#"["s"]"#).await;
-    item(&client, "s", "1").await;
+    client.call_with_streams(2, "Sum", "[]", r#"["s"]"#).await;
+    client.item("s", "1").await;
     client.send(r#"{"type":7}"#).await;
     let mut noted = vec![scene.noted().await, scene.noted().await];
     noted.sort();
@@ -472,21 +408,25 @@ async fn a_shutdown_ends_streams_with_an_error_before_the_goodbye() {
 #[tokio::test(start_paused = true)]
 async fn streams_of_a_client_are_parameters_wherever_they_stand() {
     let (_scene, mut client) = scene().await;
-    call_with_streams(&client, 1, "Framed", r#"["<",">"]"#, r#"["s"]"#).await;
-    item(&client, "s", r#""a""#).await;
-    item(&client, "s", r#""b""#).await;
-    end(&client, "s").await;
+    client
+        .call_with_streams(1, "Framed", r#"["<",">"]"#, r#"["s"]"#)
+        .await;
+    client.item("s", r#""a""#).await;
+    client.item("s", r#""b""#).await;
+    client.end("s").await;
     client
         .expect(r#"{"type":3,"invocationId":"1","result":"<ab>"}"#)
         .await;
 
-    call_with_streams(&client, 2, "Pairs", "[]", r#"["x","y"]"#).await;
-    item(&client, "y", r#""a""#).await;
-    item(&client, "x", "1").await;
-    item(&client, "x", "2").await;
-    item(&client, "y", r#""b""#).await;
-    end(&client, "x").await;
-    end(&client, "y").await;
+    client
+        .call_with_streams(2, "Pairs", "[]", r#"["x","y"]"#)
+        .await;
+    client.item("y", r#""a""#).await;
+    client.item("x", "1").await;
+    client.item("x", "2").await;
+    client.item("y", r#""b""#).await;
+    client.end("x").await;
+    client.end("y").await;
     client
         .expect(r#"{"type":3,"invocationId":"2","result":"1a 2b "}"#)
         .await;
@@ -498,11 +438,11 @@ async fn a_stream_of_a_client_may_be_answered_by_a_stream() {
     client
         .send(r#"{"type":4,"invocationId":"1","target":"Echo","arguments":[],"streamIds":["s"]}"#)
         .await;
-    item(&client, "s", r#""a""#).await;
+    client.item("s", r#""a""#).await;
     client
         .expect(r#"{"type":2,"invocationId":"1","item":"echo:a"}"#)
         .await;
-    item(&client, "s", r#""b""#).await;
+    client.item("s", r#""b""#).await;
     client
         .expect(r#"{"type":2,"invocationId":"1","item":"echo:b"}"#)
         .await;
@@ -515,18 +455,18 @@ async fn a_stream_of_a_client_may_be_answered_by_a_stream() {
 #[tokio::test(start_paused = true)]
 async fn a_client_stream_that_ends_badly_is_an_error_of_the_method() {
     let (_scene, mut client) = scene().await;
-    call_with_streams(&client, 1, "Sum", "[]", r#"["s"]"#).await;
+    client.call_with_streams(1, "Sum", "[]", r#"["s"]"#).await;
     client
         .send(r#"{"type":3,"invocationId":"s","error":"out of numbers"}"#)
         .await;
     client.expect(r#"{"type":3,"invocationId":"1","error":"An unexpected error occurred invoking 'Sum' on the server. HubException: out of numbers"}"#).await;
 
-    call_with_streams(&client, 2, "Sum", "[]", r#"["s"]"#).await;
-    item(&client, "s", r#""one""#).await;
+    client.call_with_streams(2, "Sum", "[]", r#"["s"]"#).await;
+    client.item("s", r#""one""#).await;
     client.expect(r#"{"type":3,"invocationId":"2","error":"An unexpected error occurred invoking 'Sum' on the server. HubException: Failed to bind Stream message."}"#).await;
 
     // A result at the end of a stream means nothing.
-    call_with_streams(&client, 3, "Sum", "[]", r#"["s"]"#).await;
+    client.call_with_streams(3, "Sum", "[]", r#"["s"]"#).await;
     client
         .send(r#"{"type":3,"invocationId":"s","result":5}"#)
         .await;
@@ -539,11 +479,13 @@ async fn a_client_stream_that_ends_badly_is_an_error_of_the_method() {
 async fn the_number_of_streams_must_be_that_of_the_method() {
     let (_scene, mut client) = scene().await;
     for (streams, sent) in [("[]", 0), (r#"["a","b"]"#, 2)] {
-        call_with_streams(&client, 1, "Sum", "[]", streams).await;
+        client.call_with_streams(1, "Sum", "[]", streams).await;
         client.expect(&format!(r#"{{"type":3,"invocationId":"1","error":"An unexpected error occurred invoking 'Sum' on the server. HubException: Client sent {sent} stream(s), Hub method expects 1."}}"#)).await;
     }
     // Streams are no arguments.
-    call_with_streams(&client, 1, "Framed", r#"["<","s",">"]"#, r#"["s"]"#).await;
+    client
+        .call_with_streams(1, "Framed", r#"["<","s",">"]"#, r#"["s"]"#)
+        .await;
     client.expect(r#"{"type":3,"invocationId":"1","error":"Failed to invoke 'Framed' due to an error on the server."}"#).await;
 }
 
@@ -555,13 +497,15 @@ async fn two_streams_of_a_client_may_not_share_an_id() {
             r#"{{"type":3,"invocationId":"{id}","error":"An unexpected error occurred invoking '{target}' on the server. HubException: Stream ID 's' is already in use."}}"#
         )
     };
-    call_with_streams(&client, 1, "Pairs", "[]", r#"["s","s"]"#).await;
+    client
+        .call_with_streams(1, "Pairs", "[]", r#"["s","s"]"#)
+        .await;
     client.expect(&refused(1, "Pairs")).await;
-    call_with_streams(&client, 2, "Sum", "[]", r#"["s"]"#).await;
-    call_with_streams(&client, 3, "Sum", "[]", r#"["s"]"#).await;
+    client.call_with_streams(2, "Sum", "[]", r#"["s"]"#).await;
+    client.call_with_streams(3, "Sum", "[]", r#"["s"]"#).await;
     client.expect(&refused(3, "Sum")).await;
-    item(&client, "s", "1").await;
-    end(&client, "s").await;
+    client.item("s", "1").await;
+    client.end("s").await;
     client
         .expect(r#"{"type":3,"invocationId":"2","result":1}"#)
         .await;
@@ -570,29 +514,31 @@ async fn two_streams_of_a_client_may_not_share_an_id() {
 #[tokio::test(start_paused = true)]
 async fn items_of_streams_that_are_not_there_are_ignored() {
     let (_scene, mut client) = scene().await;
-    item(&client, "nobody", "1").await;
-    end(&client, "nobody").await;
-    call_with_streams(&client, 1, "Sum", "[]", r#"["s"]"#).await;
-    end(&client, "s").await;
-    item(&client, "s", "1").await;
+    client.item("nobody", "1").await;
+    client.end("nobody").await;
+    client.call_with_streams(1, "Sum", "[]", r#"["s"]"#).await;
+    client.end("s").await;
+    client.item("s", "1").await;
     client
         .expect(r#"{"type":3,"invocationId":"1","result":0}"#)
         .await;
-    item(&client, "s", "1").await;
+    client.item("s", "1").await;
     client.stream("2", "Count", "[0]").await;
     client.expect(r#"{"type":3,"invocationId":"2"}"#).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_is_not_read_while_its_stream_is_full() {
-    let mut scene = Scene::new(HubOptions {
+    let mut scene = scene_with(HubOptions {
         stream_buffer_capacity: 2,
         ..HubOptions::default()
     });
-    let mut client = scene.client().await;
-    call_with_streams(&client, 1, "Careful", "[]", r#"["s"]"#).await;
+    let mut client = scene.client("a").await;
+    client
+        .call_with_streams(1, "Careful", "[]", r#"["s"]"#)
+        .await;
     for number in 1..=4 {
-        item(&client, "s", &number.to_string()).await;
+        client.item("s", &number.to_string()).await;
     }
     client.stream("2", "Count", "[0]").await;
     // Two items wait in the stream, the third before it, and the client is not heard.
@@ -603,7 +549,7 @@ async fn a_client_is_not_read_while_its_stream_is_full() {
     scene.permits.add_permits(1);
     assert_eq!(scene.noted().await, "read 2");
     client.expect(r#"{"type":3,"invocationId":"2"}"#).await;
-    end(&client, "s").await;
+    client.end("s").await;
     scene.permits.add_permits(3);
     client
         .expect(r#"{"type":3,"invocationId":"1","result":4}"#)
@@ -614,11 +560,11 @@ async fn a_client_is_not_read_while_its_stream_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_may_have_so_many_streams_and_no_more() {
-    let scene = Scene::new(HubOptions {
+    let scene = scene_with(HubOptions {
         maximum_streams_per_client: 3,
         ..HubOptions::default()
     });
-    let mut client = scene.client().await;
+    let mut client = scene.client("a").await;
     let refused = |id: &str, target: &str| {
         format!(
             r#"{{"type":3,"invocationId":"{id}","error":"An unexpected error occurred invoking '{target}' on the server. HubException: A client may have at most 3 streams at a time."}}"#
@@ -626,12 +572,14 @@ async fn a_client_may_have_so_many_streams_and_no_more() {
     };
     client.stream("1", "Quiet", "[]").await;
     client.stream("2", "Quiet", "[]").await;
-    call_with_streams(&client, 3, "Pairs", "[]", r#"["x","y"]"#).await;
+    client
+        .call_with_streams(3, "Pairs", "[]", r#"["x","y"]"#)
+        .await;
     client.expect(&refused("3", "Pairs")).await;
-    call_with_streams(&client, 4, "Sum", "[]", r#"["s"]"#).await;
+    client.call_with_streams(4, "Sum", "[]", r#"["s"]"#).await;
     client.stream("5", "Count", "[1]").await;
     client.expect(&refused("5", "Count")).await;
-    end(&client, "s").await;
+    client.end("s").await;
     client
         .expect(r#"{"type":3,"invocationId":"4","result":0}"#)
         .await;

@@ -1,27 +1,22 @@
 //! What is around a method: filters, authorization, cancellation, the coming and going of clients, several calls at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream};
-use tokio::sync::{Semaphore, mpsc};
 
-use super::client::{Client, connect, serve};
+use super::client::{Client, connect};
+use super::scene::{Props, Scene};
 use crate::authorization::MethodCall;
 use crate::close_reason::CloseReason;
 use crate::context::CallerContext;
 use crate::error::{HubError, HubResult};
-use crate::filters::{Answer, Filters, HubFilter, HubInvocation, Next};
-use crate::handler::Served;
+use crate::filters::{Answer, HubFilter, HubInvocation, Next};
 use crate::hub::Hub;
 use crate::methods::Methods;
 use crate::options::HubOptions;
 
-struct SurroundedHub {
-    noted: mpsc::UnboundedSender<String>,
-    permits: Arc<Semaphore>,
-}
+struct SurroundedHub(Props);
 
 impl Hub for SurroundedHub {
     fn methods() -> Methods<Self> {
@@ -38,19 +33,19 @@ impl Hub for SurroundedHub {
     }
 
     async fn on_connected(&self, ctx: &CallerContext) -> HubResult {
-        self.note(format!("{} comes", ctx.connection_id()));
+        self.0.note(format!("{} comes", ctx.connection_id()));
         match ctx.connection_id() {
             "unwelcome" => Err(HubError::new("not today")),
             "unlucky" => Err(std::io::Error::other("the password is swordfish").into()),
             "explosive" => panic!("on purpose"),
             "slow" => {
-                self.permits.acquire().await?.forget();
+                self.0.permit().await?;
                 ctx.clients().caller().send("Welcome", ()).await?;
                 Ok(())
             }
             "listening" => {
                 ctx.cancelled().await;
-                self.note("heard");
+                self.0.note("heard");
                 Ok(())
             }
             _ => Ok(()),
@@ -58,7 +53,7 @@ impl Hub for SurroundedHub {
     }
 
     async fn on_disconnected(&self, ctx: &CallerContext, reason: &CloseReason) -> HubResult {
-        self.note(format!(
+        self.0.note(format!(
             "{} goes: {}, {:?}",
             ctx.connection_id(),
             reason.name(),
@@ -77,12 +72,8 @@ impl Hub for SurroundedHub {
     reason = "every hub method has a hub, and may be async"
 )]
 impl SurroundedHub {
-    fn note(&self, text: impl Into<String>) {
-        let _ = self.noted.send(text.into());
-    }
-
     async fn say(&self, _: &CallerContext, text: String) -> HubResult<String> {
-        self.note(format!("say {text}"));
+        self.0.note(format!("say {text}"));
         if text == "fail" {
             return Err(HubError::new("as you wish"));
         }
@@ -90,7 +81,7 @@ impl SurroundedHub {
     }
 
     async fn ban(&self, _: &CallerContext, user: String, reason: String) -> HubResult {
-        self.note(format!("ban {user} {reason}"));
+        self.0.note(format!("ban {user} {reason}"));
         Ok(())
     }
 
@@ -102,7 +93,7 @@ impl SurroundedHub {
     }
 
     fn secrets(&self, _: &CallerContext) -> impl Stream<Item = HubResult<u32>> {
-        self.note("secrets");
+        self.0.note("secrets");
         stream::iter([Ok(1)])
     }
 
@@ -111,16 +102,16 @@ impl SurroundedHub {
     }
 
     async fn wait(&self, _: &CallerContext, text: String) -> HubResult {
-        self.note(format!("waiting {text}"));
-        self.permits.acquire().await?.forget();
+        self.0.note(format!("waiting {text}"));
+        self.0.permit().await?;
         Ok(())
     }
 
     async fn patient(&self, ctx: &CallerContext) -> HubResult<&'static str> {
         assert!(!ctx.is_cancelled());
-        self.note("patient");
+        self.0.note("patient");
         ctx.cancelled().await;
-        self.note("cancelled");
+        self.0.note("cancelled");
         Ok("whatever")
     }
 
@@ -141,11 +132,11 @@ impl SurroundedHub {
 }
 
 /// Tells of everything that passes.
-struct Telling(&'static str, mpsc::UnboundedSender<String>);
+struct Telling(&'static str, Props);
 
 impl Telling {
     fn tell(&self, text: &str) {
-        let _ = self.1.send(format!("{} {text}", self.0));
+        self.1.note(format!("{} {text}", self.0));
     }
 }
 
@@ -207,80 +198,49 @@ impl HubFilter for Telling {
     }
 }
 
-struct Scene {
-    served: Arc<Served<SurroundedHub>>,
-    permits: Arc<Semaphore>,
-    noted: mpsc::UnboundedReceiver<String>,
-}
-
-impl Scene {
-    fn new(options: HubOptions, filters: &[&'static str]) -> Self {
-        let permits = Arc::new(Semaphore::new(0));
-        let (sender, noted) = mpsc::unbounded_channel();
+fn scene_with(options: HubOptions, filters: &[&'static str]) -> Scene<SurroundedHub> {
+    Scene::new(options, SurroundedHub, |props| {
         let filter =
-            |name: &&'static str| Arc::new(Telling(name, sender.clone())) as Arc<dyn HubFilter>;
-        let filters: Filters = filters.iter().map(filter).collect();
-        let hub = SurroundedHub {
-            noted: sender,
-            permits: Arc::clone(&permits),
-        };
-        Self {
-            served: serve(hub, options, filters),
-            permits,
-            noted,
-        }
-    }
-
-    /// A client that the hub has seen.
-    async fn client(&mut self, id: &str) -> Client {
-        let mut client = connect(&self.served, id);
-        client.shake_hands().await;
-        self.expect(&[&format!("{id} comes")]).await;
-        client
-    }
-
-    async fn noted(&mut self) -> String {
-        tokio::time::timeout(Duration::from_hours(24), self.noted.recv())
-            .await
-            .unwrap()
-            .unwrap()
-    }
-
-    async fn expect(&mut self, notes: &[&str]) {
-        for note in notes {
-            assert_eq!(self.noted().await, *note);
-        }
-    }
+            |name: &&'static str| Arc::new(Telling(name, props.clone())) as Arc<dyn HubFilter>;
+        filters.iter().map(filter).collect()
+    })
 }
 
-fn plain() -> Scene {
-    Scene::new(HubOptions::default(), &[])
+fn plain() -> Scene<SurroundedHub> {
+    scene_with(HubOptions::default(), &[])
+}
+
+/// A client that the hub has seen.
+async fn welcome(scene: &mut Scene<SurroundedHub>, id: &str) -> Client {
+    let client = scene.client(id).await;
+    scene.expect(&[&format!("{id} comes")]).await;
+    client
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hub_sees_every_client_come_and_go_once() {
     let mut scene = plain();
-    let client = scene.client("a").await;
+    let client = welcome(&mut scene, "a").await;
     client.send(r#"{"type":7}"#).await;
     scene.expect(&["a goes: client_left, None"]).await;
-    let client = scene.client("b").await;
+    let client = welcome(&mut scene, "b").await;
     client.send(r#"{"type":7,"error":"my own fault"}"#).await;
     scene
         .expect(&[r#"b goes: client_failed, Some("my own fault")"#])
         .await;
-    let client = scene.client("c").await;
+    let client = welcome(&mut scene, "c").await;
     client.send("{nonsense").await;
     scene
         .expect(&[r#"c goes: protocol_error, Some("Error reading JSON.")"#])
         .await;
-    let mut client = scene.client("d").await;
+    let mut client = welcome(&mut scene, "d").await;
     client.send(r#"{"type":6}"#).await;
     while client.next().await != "(the end)" {}
     scene.expect(&[r#"d goes: client_timeout, Some("Client hasn't sent a message/ping within the configured ClientTimeoutInterval.")"#]).await;
-    let client = scene.client("e").await;
+    let client = welcome(&mut scene, "e").await;
     client.input.end(CloseReason::ConnectionLost);
     scene.expect(&["e goes: connection_lost, None"]).await;
-    let client = scene.client("explosive later").await;
+    let client = welcome(&mut scene, "explosive later").await;
     client.input.end(CloseReason::ConnectionLost);
     scene
         .expect(&["explosive later goes: connection_lost, None"])
@@ -290,7 +250,7 @@ async fn a_hub_sees_every_client_come_and_go_once() {
     let client = connect(&scene.served, "f");
     client.send("nonsense").await;
     client.ended().await;
-    let client = scene.client("g").await;
+    let client = welcome(&mut scene, "g").await;
     scene.served.lifetime.shut_down();
     scene.expect(&["g goes: server_shutdown, None"]).await;
     client.ended().await;
@@ -300,7 +260,7 @@ async fn a_hub_sees_every_client_come_and_go_once() {
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_client_is_read_before_the_hub_has_seen_it() {
     let mut scene = plain();
-    let mut client = scene.client("slow").await;
+    let mut client = welcome(&mut scene, "slow").await;
     client.call(1, "Say", r#"["hello"]"#).await;
     client.expect_nothing().await;
     scene.permits.add_permits(1);
@@ -323,7 +283,7 @@ async fn a_client_that_is_not_let_in_is_told_not_to_come_back() {
         ("unlucky", "Connection closed with an error."),
         ("explosive", "Connection closed with an error."),
     ] {
-        let mut client = scene.client(id).await;
+        let mut client = welcome(&mut scene, id).await;
         client
             .expect(&format!(r#"{{"type":7,"error":"{error}"}}"#))
             .await;
@@ -337,7 +297,7 @@ async fn a_client_that_is_not_let_in_is_told_not_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_hub_sees_a_client_that_vanishes_while_it_is_let_in() {
     let mut scene = plain();
-    let client = scene.client("slow").await;
+    let client = welcome(&mut scene, "slow").await;
     client.input.end(CloseReason::ConnectionLost);
     scene.permits.add_permits(1);
     scene.expect(&["slow goes: connection_lost, None"]).await;
@@ -346,7 +306,7 @@ async fn a_hub_sees_a_client_that_vanishes_while_it_is_let_in() {
 #[tokio::test(start_paused = true)]
 async fn a_hub_hears_of_a_client_that_vanishes_while_it_is_let_in() {
     let mut scene = plain();
-    let client = scene.client("listening").await;
+    let client = welcome(&mut scene, "listening").await;
     client.input.end(CloseReason::ConnectionLost);
     scene
         .expect(&["heard", "listening goes: connection_lost, None"])
@@ -356,8 +316,8 @@ async fn a_hub_hears_of_a_client_that_vanishes_while_it_is_let_in() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_decides_by_caller_and_arguments() {
     let mut scene = plain();
-    let mut admin = scene.client("admin").await;
-    let mut other = scene.client("other").await;
+    let mut admin = welcome(&mut scene, "admin").await;
+    let mut other = welcome(&mut scene, "other").await;
     let ban = r#"["mira","too loud"]"#;
     assert_eq!(admin.answer("Ban", ban).await, r#""result":null"#);
     scene.expect(&["ban mira too loud"]).await;
@@ -387,9 +347,8 @@ async fn a_policy_decides_by_caller_and_arguments() {
 
 #[tokio::test(start_paused = true)]
 async fn filters_are_around_methods_in_the_order_they_were_given() {
-    let mut scene = Scene::new(HubOptions::default(), &["outer", "inner"]);
-    let mut client = connect(&scene.served, "a");
-    client.shake_hands().await;
+    let mut scene = scene_with(HubOptions::default(), &["outer", "inner"]);
+    let mut client = scene.client("a").await;
     scene
         .expect(&[
             "outer before",
@@ -454,8 +413,7 @@ async fn filters_are_around_methods_in_the_order_they_were_given() {
         ])
         .await;
 
-    let mut client = connect(&scene.served, "filtered");
-    client.shake_hands().await;
+    let mut client = scene.client("filtered").await;
     client
         .expect(
             r#"{"type":7,"error":"Connection closed with an error. HubException: filtered out"}"#,
@@ -466,9 +424,8 @@ async fn filters_are_around_methods_in_the_order_they_were_given() {
 
 #[tokio::test(start_paused = true)]
 async fn a_filter_cannot_answer_a_stream_with_a_value() {
-    let scene = Scene::new(HubOptions::default(), &["filter"]);
-    let mut client = connect(&scene.served, "valued");
-    client.shake_hands().await;
+    let scene = scene_with(HubOptions::default(), &["filter"]);
+    let mut client = scene.client("valued").await;
     client.stream("1", "Words", "[]").await;
     client.expect(r#"{"type":3,"invocationId":"1","error":"An unexpected error occurred invoking 'Words' on the server."}"#).await;
 }
@@ -476,7 +433,7 @@ async fn a_filter_cannot_answer_a_stream_with_a_value() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_taken_back_hears_of_it_and_answers_once() {
     let mut scene = plain();
-    let mut client = scene.client("a").await;
+    let mut client = welcome(&mut scene, "a").await;
     client.call(1, "Patient", "[]").await;
     scene.expect(&["patient"]).await;
     client.send(r#"{"type":5,"invocationId":"2"}"#).await;
@@ -493,7 +450,7 @@ async fn a_call_that_is_taken_back_hears_of_it_and_answers_once() {
 #[tokio::test(start_paused = true)]
 async fn a_call_hears_that_its_client_has_gone() {
     let mut scene = plain();
-    let client = scene.client("a").await;
+    let client = welcome(&mut scene, "a").await;
     client.call(1, "Patient", "[]").await;
     scene.expect(&["patient"]).await;
     client.input.end(CloseReason::ConnectionLost);
@@ -504,14 +461,14 @@ async fn a_call_hears_that_its_client_has_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn as_many_calls_of_a_client_run_at_once_as_it_is_allowed() {
-    let mut scene = Scene::new(
+    let mut scene = scene_with(
         HubOptions {
             maximum_parallel_invocations_per_client: 2,
             ..HubOptions::default()
         },
         &[],
     );
-    let mut client = scene.client("a").await;
+    let mut client = welcome(&mut scene, "a").await;
     for (id, name) in [(1, "one"), (2, "two"), (3, "three")] {
         client.call(id, "Wait", &format!(r#"["{name}"]"#)).await;
     }
@@ -535,7 +492,7 @@ async fn as_many_calls_of_a_client_run_at_once_as_it_is_allowed() {
 #[tokio::test(start_paused = true)]
 async fn a_call_sends_to_its_caller_as_fast_as_that_reads() {
     let mut scene = plain();
-    let mut client = scene.client("a").await;
+    let mut client = welcome(&mut scene, "a").await;
     // More than waits for anybody.
     client.call(1, "Flood", "[100,100000]").await;
     let text = "x".repeat(100_000);
@@ -554,7 +511,7 @@ async fn a_call_sends_to_its_caller_as_fast_as_that_reads() {
 #[tokio::test(start_paused = true)]
 async fn a_call_does_not_wait_for_a_caller_that_has_stopped_reading() {
     let mut scene = plain();
-    let client = scene.client("a").await;
+    let client = welcome(&mut scene, "a").await;
     client.call(1, "Flood", "[100,100000]").await;
     scene
         .expect(&[r#"a goes: too_slow, Some("Client has not read its messages in time.")"#])
