@@ -10,6 +10,8 @@ mod scene;
 mod servers;
 mod stateful;
 mod strangers;
+mod stream_hub;
 mod streams;
 mod surroundings;
+mod uploads;
 mod users;
