@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { differsOn31, newRoom } from './helpers.mjs';
 import { HANDSHAKE, RS, RawHub, completion, failure, invocation, negotiate, record, request, upgrade } from './raw.mjs';
-import { EVENTS, Events, GONE, NO_DELETE, OTHER_TRANSPORT, Polling, SlowPost, check, isGone, newId } from './transports.mjs';
+import { EVENTS, Events, GONE, NO_DELETE, OTHER_TRANSPORT, Polling, check, isGone, newId } from './transports.mjs';
 
 const echo = (id, text = id) => invocation(id, 'Echo', text);
 
@@ -149,14 +149,6 @@ test('no other transport can take over a stream, and trying does not disturb it'
 
 // ---- What the client sends.
 
-test('a POST is answered with 200 and nothing', async (t) => {
-  const events = await Events.open(t);
-  const answer = await events.post(echo('1'));
-  check(answer, [200, '']);
-  assert.match(answer.headers['content-type'], /^text\/plain/);
-  assert.equal(answer.headers['content-length'], '0');
-});
-
 test('what is posted before the stream is there waits for it', async (t) => {
   const id = await newId();
   check(await request('POST', id, { body: HANDSHAKE }), [200, '']);
@@ -164,39 +156,6 @@ test('what is posted before the stream is there waits for it', async (t) => {
   const events = await Events.open(t, { id, handshake: false });
   await events.send(echo('2').slice(10));
   assert.deepEqual(await events.records(3), [{}, completion('1', '1'), completion('2', '2')]);
-});
-
-test('an empty POST is nothing', async (t) => {
-  const events = await Events.open(t, { handshake: false });
-  await events.send('', HANDSHAKE, '');
-  assert.deepEqual(await events.record(), {});
-  await events.send('');
-  await events.lives();
-});
-
-test('a message may be split over POSTs, even inside a character', async (t) => {
-  const events = await Events.open(t, { handshake: false });
-  await events.send(HANDSHAKE.slice(0, 5), HANDSHAKE.slice(5));
-  assert.deepEqual(await events.record(), {});
-  const bytes = Buffer.from(echo('1', '🦀é') + echo('2', 'é'));
-  for (let at = 0; at < bytes.length; at += 7) await events.send(bytes.subarray(at, at + 7));
-  assert.deepEqual(await events.records(2), [completion('1', '🦀é'), completion('2', 'é')]);
-});
-
-test('the body of a POST may come in pieces', async (t) => {
-  const events = await Events.open(t);
-  const post = new SlowPost(events.id);
-  for (const letter of echo('1')) await post.write(letter);
-  check(await post.end(echo('2')), [200, '']);
-  assert.deepEqual(await events.records(2), [completion('1', '1'), completion('2', '2')]);
-});
-
-test('the type of a POST\'s body is not looked at', async (t) => {
-  const events = await Events.open(t);
-  for (const type of ['text/plain;charset=UTF-8', 'application/octet-stream', 'application/json', 'nonsense']) {
-    check(await request('POST', events.id, { body: echo(type), headers: { 'Content-Type': type } }), [200, '']);
-    assert.deepEqual(await events.record(), completion(type, type));
-  }
 });
 
 // ---- The end.
