@@ -8,7 +8,7 @@ use crate::account::Faults;
 use crate::args;
 use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
-use crate::round::{Meter, Round, Setup, latencies, nanoseconds};
+use crate::round::{Course, Round, Setup, latencies, nanoseconds};
 
 struct Coming {
     /// When each connection was begun.
@@ -40,19 +40,14 @@ pub(crate) fn run(churn: &args::Churn, setup: &mut Setup<'_>) -> anyhow::Result<
         now: began,
         measuring: false,
     };
-    let measure_from = began + Duration::from_secs_f64(setup.common.warm_up);
-    let end = measure_from + Duration::from_secs_f64(setup.common.seconds);
-    let mut meter = None;
+    let mut course = Course::new(began, setup.common, setup.subject);
     let mut last = (0, began);
     while coming.faults.errors == 0 {
         let now = Instant::now();
-        if now >= end {
+        if now >= course.end {
             break;
         }
-        if meter.is_none() && now >= measure_from {
-            meter = Some((Meter::start(&setup.subject.pids)?, coming.count));
-            coming.measuring = true;
-        }
+        coming.measuring = course.is_measuring(now, coming.count)?;
         while let Some(id) = coming.ended.pop() {
             if let Some(begun) = coming.begun.get_mut(id) {
                 *begun = Instant::now();
@@ -68,10 +63,7 @@ pub(crate) fn run(churn: &args::Churn, setup: &mut Setup<'_>) -> anyhow::Result<
                 .error("no connection comes to its end any more");
             break;
         }
-        let wake = match meter {
-            Some(_) => end,
-            None => measure_from,
-        };
+        let wake = course.next();
         setup
             .progress
             .tell(|| format!("{} connections", coming.count));
@@ -79,12 +71,7 @@ pub(crate) fn run(churn: &args::Churn, setup: &mut Setup<'_>) -> anyhow::Result<
         // Whoever was opened by this turn leaves before anything else is waited for.
         coming.say_goodbye(&mut pool);
     }
-    let (meter, before) = match meter {
-        Some(meter) => meter,
-        None => (Meter::start(&setup.subject.pids)?, coming.count),
-    };
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let mut round = meter.stop((coming.count - before) as f64)?;
+    let mut round = course.stop(coming.count)?;
     coming.measuring = false;
 
     // Those that are under way are seen off.

@@ -13,7 +13,7 @@ use crate::hear::{Ear, Heard};
 use crate::key::{Key, Template};
 use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
-use crate::round::{Meter, Round, Setup, latencies, nanoseconds};
+use crate::round::{Course, Round, Setup, latencies, nanoseconds};
 
 #[derive(Debug, Default)]
 struct Caller {
@@ -69,31 +69,18 @@ pub(crate) fn run(echo: &args::Echo, setup: &mut Setup<'_>) -> anyhow::Result<Ro
         pool.send(id, |out| calls.call_until_full(id, out));
         pool.flush(id, &mut calls);
     }
-    let measure_from = began + Duration::from_secs_f64(setup.common.warm_up);
-    let end = measure_from + Duration::from_secs_f64(setup.common.seconds);
-    let mut meter = None;
+    let mut course = Course::new(began, setup.common, setup.subject);
     while calls.faults.errors == 0 {
         let now = Instant::now();
-        if now >= end || calls.is_stuck(now, setup.patience()) {
+        if now >= course.end || calls.is_stuck(now, setup.patience()) {
             break;
         }
-        if meter.is_none() && now >= measure_from {
-            meter = Some((Meter::start(&setup.subject.pids)?, calls.answered));
-            calls.measuring = true;
-        }
-        let wake = match meter {
-            Some(_) => end,
-            None => measure_from,
-        };
+        calls.measuring = course.is_measuring(now, calls.answered)?;
+        let wake = course.next();
         setup.progress.tell(|| format!("{} calls", calls.answered));
         pool.turn(wake.min(setup.progress.next()), &mut calls)?;
     }
-    let (meter, before) = match meter {
-        Some(meter) => meter,
-        None => (Meter::start(&setup.subject.pids)?, calls.answered),
-    };
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let mut round = meter.stop((calls.answered - before) as f64)?;
+    let mut round = course.stop(calls.answered)?;
 
     calls.calling = false;
     calls.last_answer = Instant::now();

@@ -154,50 +154,57 @@ fn server(common: &Common) -> anyhow::Result<Subject> {
 /// What is measured, in a line.
 fn describe(workload: &Workload, rounds: u32) -> String {
     let (what, common) = match workload {
-        Workload::Echo { echo, common } => (
-            format!(
-                "echo: {} connections, {} calls ahead, {} bytes",
-                echo.connections, echo.depth, echo.bytes
-            ),
-            common,
-        ),
+        Workload::Echo { echo, common } => {
+            let connections = counted(echo.connections, "connection");
+            let depth = counted(echo.depth, "call");
+            let bytes = counted(echo.bytes, "byte");
+            let what = format!("echo: {connections}, {depth} ahead, {bytes}");
+            (what, common)
+        }
         Workload::FanOut { fan_out, common } => {
             let pace = match fan_out.rate {
                 Some(rate) => format!("{rate} messages per second"),
-                None => format!("saturated, {} messages ahead", fan_out.ahead()),
+                None => format!("saturated, {} ahead", counted(fan_out.ahead(), "message")),
             };
-            (
-                format!(
-                    "fan-out: {} members, {} senders, {} bytes, {pace}",
-                    fan_out.members, fan_out.senders, fan_out.bytes
-                ),
-                common,
-            )
+            let members = counted(fan_out.members, "member");
+            let senders = counted(fan_out.senders, "sender");
+            let bytes = counted(fan_out.bytes, "byte");
+            let what = format!("fan-out: {members}, {senders}, {bytes}, {pace}");
+            (what, common)
         }
-        Workload::Rooms { rooms, common } => (
-            format!(
-                "rooms: {} rooms of {}, all talk, {} bytes, {} messages ahead",
-                rooms.count, rooms.members, rooms.bytes, rooms.ahead
-            ),
-            common,
-        ),
-        Workload::Idle { idle, common } => (
-            format!(
-                "idle: {} connections in rooms of {}",
-                idle.connections, idle.room_size
-            ),
-            common,
-        ),
-        Workload::Churn { churn, common } => (
-            format!("churn: {} connections at once", churn.at_once),
-            common,
-        ),
+        Workload::Rooms { rooms, common } => {
+            let count = counted(rooms.count, "room");
+            let bytes = counted(rooms.bytes, "byte");
+            let ahead = counted(rooms.ahead, "message");
+            let what = format!(
+                "rooms: {count} of {}, all talk, {bytes}, {ahead} ahead",
+                rooms.members
+            );
+            (what, common)
+        }
+        Workload::Idle { idle, common } => {
+            let connections = counted(idle.connections, "connection");
+            let what = format!("idle: {connections} in rooms of {}", idle.room_size);
+            (what, common)
+        }
+        Workload::Churn { churn, common } => {
+            let connections = counted(churn.at_once, "connection");
+            (format!("churn: {connections} at once"), common)
+        }
         Workload::Limit { .. } => return String::new(),
     };
     format!(
-        "{what}; {rounds} rounds of {} s after {} s",
-        common.seconds, common.warm_up
+        "{what}; {} of {} s after {} s",
+        counted(rounds, "round"),
+        common.seconds,
+        common.warm_up
     )
+}
+
+/// So many of a thing, in words.
+fn counted(count: u32, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 /// A name that no other round has.

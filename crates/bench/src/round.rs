@@ -96,6 +96,54 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// The course of a round: first the server warms up, then it is measured.
+#[derive(Debug)]
+pub(crate) struct Course<'a> {
+    pids: &'a [u32],
+    measure_from: Instant,
+    pub(crate) end: Instant,
+    /// The clocks, and what had been counted when they were started.
+    meter: Option<(Meter<'a>, u64)>,
+}
+
+impl<'a> Course<'a> {
+    pub(crate) fn new(began: Instant, common: &Common, subject: &'a Subject) -> Self {
+        let measure_from = began + Duration::from_secs_f64(common.warm_up);
+        Self {
+            pids: &subject.pids,
+            measure_from,
+            end: measure_from + Duration::from_secs_f64(common.seconds),
+            meter: None,
+        }
+    }
+
+    /// Starts the clocks when the server is warm; whether they run. `count` is what has been done so far.
+    pub(crate) fn is_measuring(&mut self, now: Instant, count: u64) -> anyhow::Result<bool> {
+        if self.meter.is_none() && now >= self.measure_from {
+            self.meter = Some((Meter::start(self.pids)?, count));
+        }
+        Ok(self.meter.is_some())
+    }
+
+    /// When something changes by itself.
+    pub(crate) fn next(&self) -> Instant {
+        match self.meter {
+            Some(_) => self.end,
+            None => self.measure_from,
+        }
+    }
+
+    /// Stops the clocks. A round that ended before they were started has measured nothing.
+    pub(crate) fn stop(self, count: u64) -> anyhow::Result<Round> {
+        let (meter, before) = match self.meter {
+            Some(meter) => meter,
+            None => (Meter::start(self.pids)?, count),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        meter.stop((count - before) as f64)
+    }
+}
+
 /// An empty histogram: from a microsecond to ten minutes, to three digits.
 pub(crate) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 600_000_000_000, 3)

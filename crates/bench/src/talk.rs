@@ -13,7 +13,7 @@ use crate::hear::{Ear, Heard};
 use crate::key::{Key, Template};
 use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
-use crate::round::{Meter, Round, Setup, latencies, nanoseconds};
+use crate::round::{Course, Round, Setup, latencies, nanoseconds};
 use crate::sender::{Sender, Slot};
 
 /// What is said, by whom and to whom.
@@ -78,31 +78,24 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
     gather(&mut pool, &mut talk, links, setup)?;
 
     let began = Instant::now();
-    let measure_from = began + Duration::from_secs_f64(setup.common.warm_up);
-    let end = measure_from + Duration::from_secs_f64(setup.common.seconds);
-    let mut meter = None;
+    let mut course = Course::new(began, setup.common, setup.subject);
     let mut due = 0_u64;
     talk.last_delivery = began;
     while talk.faults.errors == 0 {
         let now = Instant::now();
-        if meter.is_none() && now >= measure_from {
-            meter = Some((Meter::start(&setup.subject.pids)?, talk.delivered));
-            talk.measuring = true;
-        }
-        let mut wake = match meter {
-            Some(_) => end,
-            None => measure_from,
-        };
+        talk.measuring = course.is_measuring(now, talk.delivered)?;
+        let mut wake = course.next();
         match plan.rate {
             // What is due by the end is said, however late it has become, and its latency counts.
             Some(rate) => {
-                let next = talk.say_what_is_due(&mut pool, began, now.min(end), rate, &mut due);
+                let next =
+                    talk.say_what_is_due(&mut pool, began, now.min(course.end), rate, &mut due);
                 wake = wake.min(next);
             }
-            None if now < end => talk.say_all(&mut pool),
+            None if now < course.end => talk.say_all(&mut pool),
             None => {}
         }
-        if now >= end {
+        if now >= course.end {
             break;
         }
         if talk.is_stuck(now, setup.patience()) {
@@ -112,12 +105,7 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
         setup.progress.tell(state);
         pool.turn(wake.min(setup.progress.next()), &mut talk)?;
     }
-    let (meter, before) = match meter {
-        Some(meter) => meter,
-        None => (Meter::start(&setup.subject.pids)?, talk.delivered),
-    };
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let mut round = meter.stop((talk.delivered - before) as f64)?;
+    let mut round = course.stop(talk.delivered)?;
     talk.measuring = false;
 
     // What is under way still counts: it may be lost, and it may be late.
