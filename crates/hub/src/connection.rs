@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
 use hubcast_protocol::{Encoding, HubMessage};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Duration, Instant};
 
 use crate::call::Slots;
@@ -17,10 +18,11 @@ use crate::connecting::ConnectingRequest;
 use crate::frame::{Broadcast, Frame};
 use crate::items::ItemStore;
 use crate::options::HubOptions;
-use crate::outbox::Outbox;
+use crate::outbox::{Full, Outbox};
 use crate::sequence::Received;
 use crate::transport::Transport;
 use crate::users::AuthenticationExpiration;
+use crate::writers::Writers;
 
 /// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Connection {
     may_resume: bool,
     /// The counting of the client's messages, where both sides count.
     received: OnceLock<Box<Mutex<Received>>>,
+    /// Who writes what others send, where the transport shares its socket.
+    writers: OnceLock<Arc<Writers>>,
 }
 
 /// The groups a connection is in, until it has left for good.
@@ -64,6 +68,8 @@ enum Membership {
 #[derive(Debug)]
 struct Clock {
     start: Instant,
+    /// Whether anything has been heard since the last tick; many messages need not look at the clock then.
+    heard_since: AtomicBool,
     heard: AtomicU64,
     pinged: AtomicU64,
     /// Set by the client's first ping: it promised to go on.
@@ -91,6 +97,7 @@ impl Connection {
             slots: Slots::default(),
             clock: Clock {
                 start: Instant::now(),
+                heard_since: AtomicBool::new(false),
                 heard: AtomicU64::new(0),
                 pinged: AtomicU64::new(0),
                 promised: AtomicBool::new(false),
@@ -99,6 +106,7 @@ impl Connection {
             },
             may_resume: false,
             received: OnceLock::new(),
+            writers: OnceLock::new(),
         }
     }
 
@@ -213,22 +221,50 @@ impl Connection {
         self.outbox.attach(|first| Frame::sequence(encoding, first))
     }
 
-    /// Queues a message that others get, too.
-    pub(crate) fn deliver(&self, broadcast: &Broadcast) {
-        if let Some(frame) = broadcast.frame(self.encoding()) {
-            self.send(frame.clone());
-        } else {
-            tracing::debug!(
-                connection = &*self.id,
-                "a message was not to be had in the encoding of a client"
-            );
+    /// From now on others write what they send, while its transport has nothing to do.
+    pub(crate) fn share_socket(&self, socket: OwnedWriteHalf, writers: &Arc<Writers>) {
+        // Once: a connection that has several sockets shares none of them.
+        if self.writers.set(Arc::clone(writers)).is_ok() {
+            self.outbox.share(socket);
         }
     }
 
+    /// Queues a message that others get, too.
+    pub(crate) fn deliver(self: &Arc<Self>, broadcast: &Broadcast) {
+        if self.enqueue(broadcast) {
+            self.list();
+        }
+    }
+
+    /// The same; true if the connection must be [listed](Writers::list).
+    pub(crate) fn enqueue(&self, broadcast: &Broadcast) -> bool {
+        if let Some(frame) = broadcast.frame(self.encoding()) {
+            return self.push(frame.clone());
+        }
+        tracing::debug!(
+            connection = &*self.id,
+            "a message was not to be had in the encoding of a client"
+        );
+        false
+    }
+
     /// Queues a message that the client did not ask for. A connection that has no room for it is ended.
-    pub(crate) fn send(&self, frame: Frame) {
-        if self.outbox.push(frame).is_err() {
+    pub(crate) fn send(self: &Arc<Self>, frame: Frame) {
+        if self.push(frame) {
+            self.list();
+        }
+    }
+
+    fn push(&self, frame: Frame) -> bool {
+        self.outbox.push(frame).unwrap_or_else(|Full| {
             self.end(CloseReason::TooSlow);
+            false
+        })
+    }
+
+    fn list(self: &Arc<Self>) {
+        if let Some(writers) = self.writers.get() {
+            writers.list([Arc::clone(self)]);
         }
     }
 
@@ -298,7 +334,7 @@ impl Connection {
 
     /// Notes that a message of the client has arrived.
     pub(crate) fn heard(&self) {
-        self.clock.heard.store(self.clock.now(), Ordering::Relaxed);
+        self.clock.heard_since.store(true, Ordering::Relaxed);
     }
 
     /// Notes that the client has pinged, so that from now on its silence means something.
@@ -317,9 +353,14 @@ impl Connection {
     /// authenticated, and says how far the client's messages have come.
     ///
     /// Pings and silence are not for long polling, where every poll is a sign of life and what waits may wait for the next one.
-    pub(crate) fn tick(&self, options: &HubOptions, ping: &Broadcast) {
+    pub(crate) fn tick(self: &Arc<Self>, options: &HubOptions, ping: &Broadcast) {
+        let clock = &self.clock;
+        let now = clock.now();
+        if clock.heard_since.swap(false, Ordering::Relaxed) {
+            clock.heard.store(now, Ordering::Relaxed);
+        }
         if options.close_on_authentication_expiration
-            && self.clock.now() >= self.clock.expires.load(Ordering::Relaxed)
+            && now >= self.clock.expires.load(Ordering::Relaxed)
         {
             return self.end(CloseReason::AuthenticationExpired);
         }
@@ -330,15 +371,9 @@ impl Connection {
         if self.counts() && self.outbox.is_detached() {
             return;
         }
-        if self
-            .outbox
-            .stalled_for()
-            .is_some_and(|stalled| stalled > options.transport_send_timeout)
-        {
+        if self.outbox.stalled_for(Instant::now()) > options.transport_send_timeout {
             return self.end(CloseReason::TooSlow);
         }
-        let clock = &self.clock;
-        let now = clock.now();
         let since = |then: &AtomicU64| {
             Duration::from_millis(now.saturating_sub(then.load(Ordering::Relaxed)))
         };

@@ -2,7 +2,7 @@
 
 mod refusal;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -46,7 +46,7 @@ pub(crate) struct Dispatcher<'a, H: Hub> {
     connection: Arc<Connection>,
     encoding: Encoding,
     /// Calls that have begun, by a number of their own: a client may use an id twice.
-    calls: HashMap<u64, Begun>,
+    calls: BTreeMap<u64, Begun>,
     next_call: u64,
     /// `None` while nothing runs, which is most of the time.
     running: Option<FuturesUnordered<Numbered>>,
@@ -101,7 +101,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             served,
             encoding: connection.encoding(),
             connection,
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             next_call: 0,
             running: None,
             uploads: Uploads::default(),

@@ -1,5 +1,9 @@
 //! One encoded hub message, ready for every socket it goes to.
 
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hubcast_protocol::{EncodeError, Encoding, handshake};
 
@@ -9,8 +13,9 @@ use hubcast_protocol::{EncodeError, Encoding, handshake};
 /// shared, whoever receives it. What needs the message alone takes the [`payload`](Self::payload).
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
-    bytes: Bytes,
-    header: u32,
+    /// Exactly as long as they must be, and one allocation with their count.
+    bytes: Arc<[u8]>,
+    header: u8,
     /// Whether it is one of the messages that stateful reconnect counts.
     counted: bool,
 }
@@ -20,6 +25,14 @@ const HEADER_ROOM: usize = 10;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
+const PONG: u8 = 0x8A;
+
+/// The largest buffer that a thread keeps to write its next message into.
+const KEPT_BUFFER: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 fn opcode(encoding: Encoding) -> u8 {
     if encoding.is_binary() { BINARY } else { TEXT }
@@ -31,17 +44,28 @@ impl Frame {
         encoding: Encoding,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut buffer = Vec::with_capacity(HEADER_ROOM + 118);
+        // Taken, not borrowed: what `write` calls may encode something itself.
+        let mut buffer = BUFFER.take();
+        buffer.clear();
         buffer.resize(HEADER_ROOM, 0);
         write(&mut buffer)?;
-        Ok(Self::around(buffer, opcode(encoding)))
+        let frame = Self::around(&mut buffer, opcode(encoding));
+        if buffer.capacity() <= KEPT_BUFFER {
+            BUFFER.set(buffer);
+        }
+        Ok(frame)
     }
 
     /// A frame around a message that cannot fail to be written.
     pub(crate) fn infallible(encoding: Encoding, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut buffer = vec![0; HEADER_ROOM];
-        write(&mut buffer);
-        Self::around(buffer, opcode(encoding))
+        let written = Self::encode(encoding, |buffer| {
+            write(buffer);
+            Ok::<(), Infallible>(())
+        });
+        match written {
+            Ok(frame) => frame,
+            Err(never) => match never {},
+        }
     }
 
     /// A frame around bytes that are complete already, such as a message from another server.
@@ -49,8 +73,8 @@ impl Frame {
         Self::infallible(encoding, |out| out.extend_from_slice(payload))
     }
 
-    /// Puts the header right before the payload; what it does not need of its room stays unused.
-    fn around(mut buffer: Vec<u8>, opcode: u8) -> Self {
+    /// Puts the header right before the payload; what it does not need of its room is left out.
+    fn around(buffer: &mut [u8], opcode: u8) -> Self {
         let length = buffer.len() - HEADER_ROOM;
         let mut header = [0; HEADER_ROOM];
         let wide = (length as u64).to_be_bytes();
@@ -68,8 +92,9 @@ impl Frame {
             room.copy_from_slice(used);
         }
         Self {
-            header: u32::try_from(used.len()).unwrap_or_default(),
-            bytes: Bytes::from(buffer).slice(start..),
+            // 10 at most.
+            header: u8::try_from(used.len()).unwrap_or_default(),
+            bytes: buffer.get(start..).unwrap_or_default().into(),
             counted: true,
         }
     }
@@ -83,19 +108,26 @@ impl Frame {
         }
     }
 
-    /// A control frame as the WebSocket engine made it, header and all.
-    pub(crate) fn control(bytes: Vec<u8>) -> Self {
+    /// A control frame, which has no hub message in it. Its payload has 125 bytes at most.
+    fn control(opcode: u8, payload: &[u8]) -> Self {
+        let mut buffer = vec![0; HEADER_ROOM];
+        buffer.extend_from_slice(payload);
+        let frame = Self::around(&mut buffer, opcode);
         Self {
-            header: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            bytes: Bytes::from(bytes),
+            header: u8::try_from(frame.bytes.len()).unwrap_or(u8::MAX),
             counted: false,
+            ..frame
         }
     }
 
     /// The WebSocket's own goodbye (RFC 6455, section 5.5.1).
     pub(crate) fn websocket_close(code: u16) -> Self {
-        let [high, low] = code.to_be_bytes();
-        Self::control(vec![CLOSE, 2, high, low])
+        Self::control(CLOSE, &code.to_be_bytes())
+    }
+
+    /// The answer to a WebSocket's ping, which says the same (RFC 6455, section 5.5.3).
+    pub(crate) fn websocket_pong(said: &[u8]) -> Self {
+        Self::control(PONG, said)
     }
 
     /// The answer to a handshake that succeeded.
@@ -114,13 +146,15 @@ impl Frame {
     }
 
     /// The whole frame, as it goes to a WebSocket.
-    pub(crate) fn websocket(&self) -> &Bytes {
+    pub(crate) fn websocket(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The hub message alone, its separator or length included.
-    pub(crate) fn payload(&self) -> Bytes {
-        self.bytes.slice(self.header as usize..)
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.bytes
+            .get(usize::from(self.header)..)
+            .unwrap_or_default()
     }
 
     /// Whether stateful reconnect counts it.

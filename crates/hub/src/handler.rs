@@ -40,54 +40,10 @@ impl<H: Hub> Served<H> {
     /// Serves one connection to its end. The transport fills `input` and empties the connection's outbox; it
     /// ends after the outbox has.
     pub(crate) async fn handle(&self, connection: Arc<Connection>, input: &Pipe) {
-        let options = &self.lifetime.options;
-        let mut records = Records::new();
-        let shaken = tokio::select! {
-            biased;
-            () = self.lifetime.shutting_down() => Err(CloseReason::ServerShutdown),
-            shaken = handshake(&connection, input, &mut records, options) => shaken,
-        };
-        let reason = match shaken {
-            Ok((encoding, version)) => {
-                connection.agree_on(encoding);
-                connection.agree_on_version(version, options);
-                let mut intake = Intake::new(records, &connection, options);
-                // Before anything else can be sent to it: nothing may precede the answer.
-                connection.send(Frame::accepted(encoding));
-                // Leaves everything again however this ends, a dropped task included.
-                let registered = Registered {
-                    lifetime: &self.lifetime,
-                    connection: &connection,
-                };
-                self.lifetime.connect(&connection).await;
-                let welcomed = self.welcome(&connection, input).await;
-                let reason = match &welcomed {
-                    Ok(()) => self.serve(&connection, input, &mut intake).await,
-                    Err(reason) => reason.clone(),
-                };
-                // The goodbye is the last message: it goes out before the connection leaves, so that nothing
-                // is lost that was sent to it up to here.
-                connection.end(reason.clone());
-                connection
-                    .outbox
-                    .finish(reason.close_message(encoding, options.enable_detailed_errors));
-                if welcomed.is_ok() {
-                    self.farewell(&connection, &reason).await;
-                }
-                drop(registered);
-                reason
-            }
-            Err(reason) => {
-                if let Some(text) = refusal(&reason) {
-                    connection.send(Frame::from_payload(
-                        Encoding::Json,
-                        &handshake::refused(text),
-                    ));
-                }
-                // No Close message: the client does not know yet that it speaks the hub protocol.
-                connection.outbox.finish(None);
-                reason
-            }
+        // Whatever happens once is in a box of its own, so that it does not make every connection larger for as long as that lives.
+        let reason = match Box::pin(self.shake_hands(&connection, input)).await {
+            Ok(intake) => self.take_part(&connection, input, intake).await,
+            Err(reason) => reason,
         };
         connection.end(reason.clone());
         let (id, name) = (&*connection.id, reason.name());
@@ -104,6 +60,73 @@ impl<H: Hub> Served<H> {
                 "a connection was closed"
             ),
         }
+    }
+
+    /// The handshake and its answer. What the client has said right behind its request is kept.
+    async fn shake_hands(
+        &self,
+        connection: &Arc<Connection>,
+        input: &Pipe,
+    ) -> Result<Intake, CloseReason> {
+        let options = &self.lifetime.options;
+        let mut records = Records::new();
+        let shaken = tokio::select! {
+            biased;
+            () = self.lifetime.shutting_down() => Err(CloseReason::ServerShutdown),
+            shaken = handshake(connection, input, &mut records, options) => shaken,
+        };
+        match shaken {
+            Ok((encoding, version)) => {
+                connection.agree_on(encoding);
+                connection.agree_on_version(version, options);
+                // Before anything else can be sent to it: nothing may precede the answer.
+                connection.answer(Frame::accepted(encoding));
+                Ok(Intake::new(records, connection, options))
+            }
+            Err(reason) => {
+                if let Some(text) = refusal(&reason) {
+                    let refused = handshake::refused(text);
+                    connection.answer(Frame::from_payload(Encoding::Json, &refused));
+                }
+                // No Close message: the client does not know yet that it speaks the hub protocol.
+                connection.outbox.finish(None);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Everything between the handshake and the end.
+    async fn take_part(
+        &self,
+        connection: &Arc<Connection>,
+        input: &Pipe,
+        mut intake: Intake,
+    ) -> CloseReason {
+        // Leaves everything again however this ends, a dropped task included.
+        let _registered = Registered {
+            lifetime: &self.lifetime,
+            connection,
+        };
+        let welcomed = Box::pin(async {
+            self.lifetime.connect(connection).await;
+            self.welcome(connection, input).await
+        });
+        let welcomed = welcomed.await;
+        let was_let_in = welcomed.is_ok();
+        let reason = match welcomed {
+            Ok(()) => self.serve(connection, input, &mut intake).await,
+            Err(reason) => reason,
+        };
+        // The goodbye is the last message: it goes out before the connection leaves, so that nothing
+        // is lost that was sent to it up to here.
+        connection.end(reason.clone());
+        let detailed = self.lifetime.options.enable_detailed_errors;
+        let goodbye = reason.close_message(connection.encoding(), detailed);
+        connection.outbox.finish(goodbye);
+        if was_let_in {
+            Box::pin(self.farewell(connection, &reason)).await;
+        }
+        reason
     }
 
     fn context(&self, connection: &Arc<Connection>, state: &Arc<CallState>) -> CallerContext {

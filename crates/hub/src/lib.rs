@@ -89,6 +89,7 @@ mod transport;
 mod uploads;
 mod users;
 mod waiting;
+mod writers;
 
 #[cfg(test)]
 mod tests;

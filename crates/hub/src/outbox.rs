@@ -1,7 +1,7 @@
 //! What waits to be written to one client.
 //!
-//! Anybody may push; one transport writes. The queue is bounded in bytes: what does not fit is refused, and
-//! the connection is then closed for being too slow. Nobody ever waits to push.
+//! Anybody may push; one transport writes, or a [writer](crate::writers) that it shares its socket with. The queue is bounded in bytes: what does
+//! not fit is refused, and the connection is then closed for being too slow. Nobody ever waits to push.
 //!
 //! With stateful reconnect the outbox outlives its socket: see [`resumption`].
 
@@ -12,9 +12,10 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWrite;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Duration, Instant};
 
 use crate::frame::Frame;
@@ -37,6 +38,19 @@ enum Phase {
     Dead,
 }
 
+/// Who writes what is pushed next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The transport: it is at it, or waits for its socket to take more.
+    Transport,
+    /// The transport, which has nothing to do and must be woken.
+    Woken,
+    /// A writer, which must be told: the transport has nothing to do, and shares its socket.
+    Shared,
+    /// A writer, which has been told.
+    Listed,
+}
+
 /// The queue did not have room for a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
@@ -55,10 +69,15 @@ struct State {
     /// How much of the first frame has been written.
     written: usize,
     phase: Phase,
-    /// The writer, when it has nothing to do.
-    idle_writer: Option<Waker>,
-    /// Since when nothing of what waits has been taken.
-    waiting_since: Instant,
+    turn: Turn,
+    /// The transport's task, once that has had nothing to do.
+    transport: Option<Waker>,
+    /// The socket, if a writer may write to it.
+    socket: Option<OwnedWriteHalf>,
+    /// Whether anything has begun to wait or been taken since the last look at the clock.
+    moved: bool,
+    /// Since when nothing of what waits has been taken, as far as the looks at the clock tell.
+    stalled_since: Option<Instant>,
     /// Whoever waits until little is left, and how little.
     calm_waiters: Vec<(Waker, usize)>,
     /// What makes it possible to go on with another socket; for connections that may.
@@ -73,8 +92,11 @@ impl Outbox {
                 bytes: 0,
                 written: 0,
                 phase: Phase::Open,
-                idle_writer: None,
-                waiting_since: Instant::now(),
+                turn: Turn::Transport,
+                transport: None,
+                socket: None,
+                moved: false,
+                stalled_since: None,
                 calm_waiters: Vec::new(),
                 resumption: None,
             }),
@@ -87,29 +109,68 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a message that the client did not ask for. Does nothing once the outbox takes no more.
+    /// From now on a writer may write to the socket when the transport has nothing to do, until [`unshare`](Self::unshare).
+    pub(crate) fn share(&self, socket: OwnedWriteHalf) {
+        let mut state = self.state();
+        if state.phase != Phase::Dead {
+            state.socket = Some(socket);
+        }
+    }
+
+    /// From now on only the transport writes. Our half of the socket is shut down.
+    pub(crate) fn unshare(&self) {
+        let mut state = self.state();
+        let socket = state.socket.take();
+        release(state);
+        drop(socket);
+    }
+
+    /// Appends a message that the client did not ask for. Does nothing once the outbox takes no more. True if a
+    /// [writer](crate::writers) must be told, by whoever pushes.
     ///
     /// When it does not fit, everything that waits is dropped but for a frame that has been begun, so that the
     /// memory is free at once and the stream of frames stays whole for a goodbye.
-    pub(crate) fn push(&self, frame: Frame) -> Result<(), Full> {
-        self.append_if_fits(frame, false)
+    pub(crate) fn push(&self, frame: Frame) -> Result<bool, Full> {
+        let Some(mut state) = self.append_if_fits(frame, false)? else {
+            return Ok(false);
+        };
+        if state.turn == Turn::Shared {
+            state.turn = Turn::Listed;
+            return Ok(true);
+        }
+        if state.turn == Turn::Woken {
+            release(state);
+        }
+        Ok(false)
     }
 
     /// The same with an answer to the client. Whoever makes them waits while much waits for the client, so that without a
     /// socket, too, only the limit of the whole outbox counts.
+    ///
+    /// Answers are made in the task of a transport that shares its socket, which writes them, all at once, before it rests.
     pub(crate) fn push_answer(&self, frame: Frame) -> Result<(), Full> {
-        self.append_if_fits(frame, true)
+        if let Some(state) = self.append_if_fits(frame, true)?
+            && state.turn == Turn::Woken
+        {
+            release(state);
+        }
+        Ok(())
     }
 
-    fn append_if_fits(&self, frame: Frame, is_answer: bool) -> Result<(), Full> {
+    /// `None` if the outbox takes no more.
+    fn append_if_fits(
+        &self,
+        frame: Frame,
+        is_answer: bool,
+    ) -> Result<Option<MutexGuard<'_, State>>, Full> {
         let mut state = self.state();
         if state.phase != Phase::Open {
-            return Ok(());
+            return Ok(None);
         }
         let mut fits = state.bytes + frame.len() <= self.limit;
         if let Some(room) = state.detached() {
             if !frame.is_counted() {
-                return Ok(());
+                return Ok(None);
             }
             if !is_answer {
                 fits &= frame.len() <= *room;
@@ -127,8 +188,7 @@ impl Outbox {
             return Err(Full);
         }
         state.append(frame);
-        release(state);
-        Ok(())
+        Ok(Some(state))
     }
 
     /// Appends a last message, if there is one, and takes no more. Works on a full outbox, too.
@@ -183,10 +243,23 @@ impl Outbox {
         self.state().bytes
     }
 
-    /// For how long nothing has been taken of what waits; `None` if nothing waits.
-    pub(crate) fn stalled_for(&self) -> Option<Duration> {
-        let state = self.state();
-        (!state.queue.is_empty()).then(|| state.waiting_since.elapsed())
+    /// A look at the clock, which the many who push and write are spared: for how long nothing has been taken of what waits, counted
+    /// from one look to another. Gives back memory that has not been needed since the last one.
+    pub(crate) fn stalled_for(&self, now: Instant) -> Duration {
+        let mut state = self.state();
+        let moved = std::mem::take(&mut state.moved);
+        if state.queue.is_empty() {
+            state.stalled_since = None;
+            if !moved {
+                state.queue = VecDeque::new();
+            }
+            return Duration::ZERO;
+        }
+        if moved {
+            state.stalled_since = None;
+        }
+        let since = *state.stalled_since.get_or_insert(now);
+        now.saturating_duration_since(since)
     }
 
     /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
@@ -196,7 +269,7 @@ impl Outbox {
             if matches!(state.phase, Phase::Finishing | Phase::Dead) {
                 return Poll::Ready(None);
             }
-            state.idle_writer = Some(context.waker().clone());
+            state.rest(context);
             return Poll::Pending;
         }
         let taken = std::mem::take(&mut state.queue);
@@ -213,60 +286,70 @@ impl Outbox {
         socket: &mut W,
     ) -> Poll<io::Result<()>> {
         let mut state = self.state();
+        if state.turn != Turn::Listed {
+            state.turn = Turn::Transport;
+        }
         loop {
-            if state.queue.is_empty() {
-                if matches!(state.phase, Phase::Finishing | Phase::Dead) {
-                    return Poll::Ready(Ok(()));
-                }
-                state.idle(context);
-                return Poll::Pending;
+            if state.queue.is_empty() && matches!(state.phase, Phase::Finishing | Phase::Dead) {
+                return Poll::Ready(Ok(()));
             }
-            let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
-            let mut used = 0;
-            let mut skip = state.written;
-            let mut window = state.window();
-            for (slice, frame) in slices.iter_mut().zip(&state.queue) {
-                // What has been begun is finished; the rest waits for an Ack when the window is full.
-                if let Some(window) = &mut window
-                    && frame.is_counted()
-                {
-                    if window.is_full() && skip == 0 {
-                        break;
-                    }
-                    window.used += frame.len();
-                }
-                *slice = IoSlice::new(frame.websocket().get(skip..).unwrap_or_default());
-                skip = 0;
-                used += 1;
-            }
+            let slices = &mut [IoSlice::new(&[]); FRAMES_PER_WRITE];
+            let used = state.gather(slices);
             if used == 0 {
-                state.idle(context);
+                state.rest(context);
                 return Poll::Pending;
             }
             let slices = slices.get(..used).unwrap_or_default();
-            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(context, slices))?;
+            let Poll::Ready(written) =
+                Pin::new(&mut *socket).poll_write_vectored(context, slices)?
+            else {
+                // A writer that has been told need not try.
+                state.turn = Turn::Transport;
+                return Poll::Pending;
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             state.advance(written);
         }
     }
+
+    /// What a writer does that has been told: writes what waits, if the socket takes it. If not, the transport sees to it.
+    pub(crate) fn write_shared(&self) {
+        let mut state = self.state();
+        if state.turn != Turn::Listed {
+            return;
+        }
+        while let Some(socket) = &state.socket {
+            let slices = &mut [IoSlice::new(&[]); FRAMES_PER_WRITE];
+            let used = state.gather(slices);
+            if used == 0 {
+                state.turn = Turn::Shared;
+                return;
+            }
+            match socket.try_write_vectored(slices.get(..used).unwrap_or_default()) {
+                Ok(written) if written > 0 => state.advance(written),
+                // The transport meets the error, too, if it is one.
+                _ => break,
+            }
+        }
+        release(state);
+    }
 }
 
-/// Lets go of the state, and wakes the writer if it had nothing to do.
+/// Lets go of the state, and wakes the transport if it rests.
 fn release(mut state: MutexGuard<'_, State>) {
-    let writer = state.idle_writer.take();
+    state.turn = Turn::Transport;
+    let transport = state.transport.take();
     drop(state);
-    if let Some(writer) = writer {
-        writer.wake();
+    if let Some(transport) = transport {
+        transport.wake();
     }
 }
 
 impl State {
     fn append(&mut self, frame: Frame) {
-        if self.queue.is_empty() {
-            self.waiting_since = Instant::now();
-        }
+        self.moved = true;
         self.bytes += frame.len();
         if !frame.is_counted() && self.is_held_back() {
             // An Ack of ours must not wait for one of theirs.
@@ -276,16 +359,45 @@ impl State {
         }
     }
 
-    fn idle(&mut self, context: &Context<'_>) {
-        match &mut self.idle_writer {
+    /// What is next to be written; gives how many slices that takes.
+    fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut used = 0;
+        let mut skip = self.written;
+        let mut window = self.window();
+        for (slice, frame) in slices.iter_mut().zip(&self.queue) {
+            // What has been begun is finished; the rest waits for an Ack when the window is full.
+            if let Some(window) = &mut window
+                && frame.is_counted()
+            {
+                if window.is_full() && skip == 0 {
+                    break;
+                }
+                window.used += frame.len();
+            }
+            *slice = IoSlice::new(frame.websocket().get(skip..).unwrap_or_default());
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    /// The transport has nothing to do.
+    fn rest(&mut self, context: &Context<'_>) {
+        match &mut self.transport {
             Some(waker) => waker.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
+        self.turn = match self.turn {
+            // Not told twice.
+            Turn::Listed => Turn::Listed,
+            _ if self.socket.is_some() => Turn::Shared,
+            _ => Turn::Woken,
+        };
     }
 
     /// Takes what has been written off the queue.
     fn advance(&mut self, written: usize) {
-        self.waiting_since = Instant::now();
+        self.moved = true;
         if self.queue.is_empty() {
             self.bytes = 0;
         }
@@ -302,10 +414,6 @@ impl State {
             {
                 resumption.sent.wrote(frame);
             }
-        }
-        if self.queue.is_empty() && self.queue.capacity() > FRAMES_PER_WRITE {
-            // A burst should not leave its queue behind on a connection that is quiet again.
-            self.queue = VecDeque::new();
         }
         self.wake_calm();
     }
@@ -423,14 +531,35 @@ mod tests {
         assert_eq!(outbox.bytes(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_what_is_stuck_counts_as_stalled() {
         let outbox = Outbox::new(1_000);
-        assert_eq!(outbox.stalled_for(), None);
+        let start = Instant::now();
+        let stalled_at = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            outbox.stalled_for(now).as_secs()
+        };
+        assert_eq!(stalled_at(0), 0);
         outbox.push(frame(100)).unwrap();
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(outbox.stalled_for(), Some(Duration::from_secs(3)));
+        assert_eq!(stalled_at(1), 0);
+        assert_eq!(stalled_at(4), 3);
         assert!(write(&outbox, 1).is_pending());
-        assert_eq!(outbox.stalled_for(), Some(Duration::ZERO));
+        assert_eq!(stalled_at(5), 0);
+        assert_eq!(stalled_at(7), 2);
+        assert!(write(&outbox, 101).is_pending());
+        assert_eq!(stalled_at(9), 0);
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_is_quiet_keeps_no_memory_and_one_that_is_not_keeps_it() {
+        let outbox = Outbox::new(1_000);
+        let capacity = || {
+            outbox.stalled_for(Instant::now());
+            outbox.state().queue.capacity()
+        };
+        outbox.push(frame(1)).unwrap();
+        assert!(write(&outbox, 1_000).is_pending());
+        assert!(capacity() > 0);
+        assert_eq!(capacity(), 0);
     }
 }

@@ -57,7 +57,12 @@ impl Pipe {
             return Poll::Ready(());
         }
         let room = self.capacity.saturating_sub(state.buffer.len());
-        let piece = bytes.split_to(room.min(bytes.len()));
+        let piece = if bytes.len() <= room {
+            // Nothing is left behind that would keep the memory.
+            std::mem::take(bytes)
+        } else {
+            bytes.split_to(room)
+        };
         state.buffer.unsplit(piece);
         let reader = state.reader.take();
         let outcome = if bytes.is_empty() {

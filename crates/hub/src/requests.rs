@@ -22,7 +22,7 @@ use crate::tokens::{Ticket, new_connection_id};
 use crate::transport::long_polling::{self, never_cached};
 use crate::transport::session::{Attached, PostError, Session, Sessions};
 use crate::transport::upgrade::{UpgradeRequest, UpgradedSocket};
-use crate::transport::websocket;
+use crate::transport::websocket::{self, SharedSocket};
 use crate::transport::{Transport, server_sent_events};
 
 /// The most bytes that the headers of a request may have, since those of some are kept with the connection. What Kestrel allows.
@@ -337,6 +337,8 @@ impl<H: Hub> Mounted<H> {
             // A task of its own again for what lives long, so that it is no larger than it must be.
             match socket.await {
                 Ok(UpgradedSocket::Tcp(socket, early)) => {
+                    let writers = &self.served.lifetime.writers;
+                    let socket = SharedSocket::new(socket, Arc::clone(&connection), writers);
                     tokio::spawn(self.run(socket, early, connection, (counted, listed)));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {
@@ -351,7 +353,7 @@ impl<H: Hub> Mounted<H> {
     async fn run<S>(
         self: Arc<Self>,
         socket: S,
-        early: Vec<u8>,
+        mut early: Vec<u8>,
         connection: Arc<Connection>,
         noted: (Counted, Listed),
     ) where
@@ -362,11 +364,14 @@ impl<H: Hub> Mounted<H> {
         connection.carried_by(Transport::WebSockets);
         let measured = Measured::new();
         // One task: what the transport reads, the handler runs.
-        let carried = pin!(websocket::run(socket, &early, &connection, &input, options));
+        let carried = pin!(websocket::run(socket, &mut early, &connection, &input));
         let served = pin!(self.served.handle(Arc::clone(&connection), &input));
         match select(served, carried).await {
-            // Bounded, because a client that no longer reads would never take its leave.
-            Either::Left(((), carried)) => drop(timeout(options.close_timeout, carried).await),
+            // Bounded, because a client that no longer reads would never take its leave. In a box of its own: the end should not make
+            // every connection larger.
+            Either::Left(((), carried)) => {
+                let _ = Box::pin(timeout(options.close_timeout, carried)).await;
+            }
             Either::Right((_, served)) => served.await,
         }
         drop((noted, measured));

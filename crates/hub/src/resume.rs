@@ -98,7 +98,7 @@ impl<H: Hub> Mounted<H> {
         response
     }
 
-    async fn carry<S>(self: Arc<Self>, socket: S, early: Vec<u8>, arrival: Arrival)
+    async fn carry<S>(self: Arc<Self>, socket: S, mut early: Vec<u8>, arrival: Arrival)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -113,7 +113,7 @@ impl<H: Hub> Mounted<H> {
         }
         let options = &self.served.lifetime.options;
         resumable
-            .carry(socket, &early, turn, options, &self.sessions)
+            .carry(socket, &mut early, turn, options, &self.sessions)
             .await;
     }
 

@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn number(frame: &Frame) -> u64 {
-        std::str::from_utf8(&frame.payload())
+        std::str::from_utf8(frame.payload())
             .unwrap()
             .parse()
             .unwrap()

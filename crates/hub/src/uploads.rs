@@ -1,6 +1,6 @@
 //! The streams that one client sends, from its messages to the methods that read them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ pub(crate) type NamedUpload = (String, Arc<dyn Upload>);
 /// The streams of a client that have begun and not ended.
 #[derive(Default)]
 pub(crate) struct Uploads {
-    by_id: HashMap<String, Arc<dyn Upload>>,
+    by_id: BTreeMap<String, Arc<dyn Upload>>,
     /// An item that its stream has no room for; nothing more is read until it has.
     stuck: Option<(Arc<dyn Upload>, Bytes)>,
 }

@@ -78,7 +78,7 @@ pub(crate) fn write_message(
     infallible(encode::write_map_len(&mut out, length(encoded.len())));
     for (encoding, frame) in encoded {
         infallible(encode::write_str(&mut out, encoding.name()));
-        infallible(encode::write_bin(&mut out, &frame.payload()));
+        infallible(encode::write_bin(&mut out, frame.payload()));
     }
     if let Some(question) = question {
         infallible(encode::write_str(&mut out, &question.invocation_id));

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::table::ConnectionTable;
 use crate::connection::Connection;
-use crate::frame::Broadcast;
+use crate::writers::Delivery;
 
 /// All groups that have a member here. A group exists from its first member to its last.
 ///
@@ -18,7 +19,7 @@ pub(crate) struct GroupTable {
 
 #[derive(Debug, Default)]
 struct Group {
-    members: HashMap<Arc<str>, Arc<Connection>>,
+    members: ConnectionTable,
     /// Set with the last member's leaving: whoever still holds the group must look for a new one.
     retired: bool,
 }
@@ -94,10 +95,9 @@ impl GroupTable {
                 continue;
             }
             if note(&name) {
-                let id = Arc::clone(&connection.id);
-                members.members.insert(id, Arc::clone(connection));
+                members.members.insert(Arc::clone(connection));
             }
-            if members.members.contains_key(&connection.id) {
+            if members.members.get(&connection.id).is_some() {
                 on_member();
             } else if members.members.is_empty() {
                 // Made for a connection that had left already.
@@ -112,15 +112,13 @@ impl GroupTable {
     /// Takes a connection out. `on_last` runs under the group's lock if nobody is left.
     pub(crate) fn remove(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
         self.drop_member(name, on_last, |members| {
-            connection.note_left(name) && members.remove(&connection.id).is_some()
+            connection.note_left(name) && members.remove(&connection.id)
         });
     }
 
     /// Takes out a connection that has [entered](Self::enter). `on_last` runs under the group's lock if nobody is left.
     pub(crate) fn leave(&self, name: &str, connection: &Connection, on_last: impl FnOnce()) {
-        self.drop_member(name, on_last, |members| {
-            members.remove(&connection.id).is_some()
-        });
+        self.drop_member(name, on_last, |members| members.remove(&connection.id));
     }
 
     /// Takes a connection out of all its groups, and keeps it from ever joining one again.
@@ -130,7 +128,7 @@ impl GroupTable {
             self.drop_member(
                 &name,
                 || on_last(&name),
-                |members| members.remove(&connection.id).is_some(),
+                |members| members.remove(&connection.id),
             );
         }
     }
@@ -140,7 +138,7 @@ impl GroupTable {
         &self,
         name: &str,
         on_last: impl FnOnce(),
-        leave: impl FnOnce(&mut HashMap<Arc<str>, Arc<Connection>>) -> bool,
+        leave: impl FnOnce(&mut ConnectionTable) -> bool,
     ) {
         loop {
             let Some((_, group)) = self.find(name) else {
@@ -163,15 +161,14 @@ impl GroupTable {
     }
 
     /// Hands a message to every member that is not excepted.
-    pub(crate) fn deliver(&self, name: &str, except: &HashSet<String>, message: &Broadcast) {
-        let Some((_, group)) = self.find(name) else {
-            return;
-        };
-        let group = lock(&group);
-        for (id, member) in &group.members {
-            if except.is_empty() || !except.contains(&**id) {
-                member.deliver(message);
-            }
+    pub(crate) fn deliver(
+        &self,
+        name: &str,
+        except: &HashSet<String>,
+        delivery: &mut Delivery<'_>,
+    ) {
+        if let Some((_, group)) = self.find(name) {
+            lock(&group).members.deliver(except, delivery);
         }
     }
 }

@@ -10,6 +10,7 @@ mod envelope;
 mod groups;
 mod invoke;
 mod results;
+mod table;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -28,11 +29,13 @@ use crate::error::GroupError;
 use crate::frame::Broadcast;
 use crate::options::HubOptions;
 use crate::random;
+use crate::writers::{Delivery, Writers};
 use channels::{Channel, Channels};
 use envelope::{GroupAction, Malformed};
 use groups::GroupTable;
 use results::Results;
 pub(crate) use results::new_invocation_id;
+use table::ConnectionTable;
 
 /// How long [`Groups`](crate::Groups) waits for another server to say that it has done as asked. 30 s, as in
 /// ASP.NET Core.
@@ -51,11 +54,12 @@ pub(crate) enum To<'a> {
 /// All connections of one hub, here and, through the backplane, elsewhere.
 pub(crate) struct Lifetime {
     pub(crate) options: HubOptions,
-    connections: Mutex<HashMap<Arc<str>, Arc<Connection>>>,
+    connections: Mutex<ConnectionTable>,
     groups: GroupTable,
     /// The connections of each user.
     users: GroupTable,
     results: Results,
+    pub(crate) writers: Arc<Writers>,
     /// How many connections here read MessagePack.
     messagepack_readers: AtomicUsize,
     /// Set when the server goes away; from then on whatever connects is ended at once.
@@ -83,7 +87,7 @@ impl std::fmt::Debug for Lifetime {
 }
 
 impl Lifetime {
-    /// Starts the backplane, if there is one; must then run within a tokio runtime.
+    /// Starts the backplane, if there is one. Must run within a tokio runtime.
     pub(crate) fn start(
         options: HubOptions,
         hub_name: &str,
@@ -95,6 +99,7 @@ impl Lifetime {
             groups: GroupTable::default(),
             users: GroupTable::default(),
             results: Results::default(),
+            writers: Writers::new(),
             messagepack_readers: AtomicUsize::new(0),
             shutting_down: watch::Sender::new(false),
             remote: backplane.map(|backplane| {
@@ -129,7 +134,7 @@ impl Lifetime {
         self.remote.as_ref().map(|remote| &remote.backplane)
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Connection>>> {
+    fn connections(&self) -> MutexGuard<'_, ConnectionTable> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -145,10 +150,8 @@ impl Lifetime {
     }
 
     /// Does something with every connection on this server.
-    pub(crate) fn for_each(&self, mut act: impl FnMut(&Connection)) {
-        self.connections()
-            .values()
-            .for_each(|connection| act(connection));
+    pub(crate) fn for_each(&self, mut act: impl FnMut(&Arc<Connection>)) {
+        self.connections().iter().for_each(&mut act);
     }
 
     /// Whether a message must be written in an encoding, because somebody may read it.
@@ -165,8 +168,7 @@ impl Lifetime {
         if connection.encoding() == Encoding::MessagePack {
             self.messagepack_readers.fetch_add(1, Ordering::Relaxed);
         }
-        let id = Arc::clone(&connection.id);
-        self.connections().insert(id, Arc::clone(connection));
+        self.connections().insert(Arc::clone(connection));
         // Not missed: whoever set it since has found the connection in the table.
         if *self.shutting_down.borrow() {
             connection.end(CloseReason::ServerShutdown);
@@ -195,7 +197,7 @@ impl Lifetime {
     /// The connection is gone: it leaves everything, for good.
     pub(crate) fn disconnect(&self, connection: &Connection) {
         let removed = self.connections().remove(&connection.id);
-        if removed.is_some() && connection.encoding() == Encoding::MessagePack {
+        if removed && connection.encoding() == Encoding::MessagePack {
             self.messagepack_readers.fetch_sub(1, Ordering::Relaxed);
         }
         self.hang_up(connection);
@@ -243,20 +245,15 @@ impl Lifetime {
 
     /// Hands a message to the connections on this server.
     fn deliver(&self, to: To<'_>, except: &HashSet<String>, message: &Broadcast) {
+        let mut delivery = Delivery::new(&self.writers, message);
         match to {
             // Under the lock, so that everybody sees one order.
-            To::All => {
-                for (id, connection) in &*self.connections() {
-                    if except.is_empty() || !except.contains(&**id) {
-                        connection.deliver(message);
-                    }
-                }
-            }
-            To::Group(group) => self.groups.deliver(group, except, message),
-            To::User(user) => self.users.deliver(user, except, message),
+            To::All => self.connections().deliver(except, &mut delivery),
+            To::Group(group) => self.groups.deliver(group, except, &mut delivery),
+            To::User(user) => self.users.deliver(user, except, &mut delivery),
             To::Connection(id) => {
                 if let Some(connection) = self.find(id) {
-                    connection.deliver(message);
+                    delivery.to(&connection);
                 }
             }
         }

@@ -1,9 +1,7 @@
 //! An outbox that outlives its socket, for stateful reconnect: what has been written is kept until the client says that it
 //! has arrived, and what has not is written again to the next socket.
 
-use tokio::time::Instant;
-
-use super::{Outbox, Phase, State, release};
+use super::{Outbox, Phase, State, Turn, release};
 use crate::frame::Frame;
 use crate::sequence::Sent;
 
@@ -84,7 +82,8 @@ impl Outbox {
         state.bytes = bytes;
         // A message that had been begun is begun anew.
         state.written = 0;
-        state.idle_writer = None;
+        state.turn = Turn::Transport;
+        state.transport = None;
         true
     }
 
@@ -102,7 +101,7 @@ impl Outbox {
         resumption.detached = None;
         queue.push_front(sequence(first));
         state.bytes = queue.iter().map(Frame::len).sum();
-        state.waiting_since = Instant::now();
+        state.moved = true;
         state.wake_calm();
         true
     }

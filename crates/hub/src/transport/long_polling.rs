@@ -47,7 +47,7 @@ pub(crate) async fn poll(
         Ok(Some(frames)) => {
             let mut body = Vec::new();
             for frame in frames {
-                body.extend_from_slice(&frame.payload());
+                body.extend_from_slice(frame.payload());
             }
             never_cached(([(header::CONTENT_TYPE, BINARY)], body))
         }

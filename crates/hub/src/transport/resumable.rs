@@ -119,7 +119,7 @@ impl Resumable {
     pub(crate) async fn carry<S>(
         self: &Arc<Self>,
         socket: S,
-        early: &[u8],
+        early: &mut [u8],
         turn: Turn,
         options: &HubOptions,
         sessions: &Sessions,
@@ -132,7 +132,7 @@ impl Resumable {
             _ = newest.wait_for(|newest| *newest != turn.number) => return self.hand_over(),
             // Bounded, because a client that no longer reads would never take its leave.
             () = self.given_up(options.close_timeout) => Carried::Over,
-            carried = websocket::run(socket, early, &self.connection, &self.input, options) => carried,
+            carried = websocket::run(socket, early, &self.connection, &self.input) => carried,
         };
         if carried == Carried::Lost {
             self.detach(options, sessions);
@@ -255,9 +255,8 @@ mod tests {
                 let (resumable, sessions) = (Arc::clone(resumable), Arc::clone(&self.sessions));
                 let options = self.options.clone();
                 async move {
-                    let early = [];
                     resumable
-                        .carry(socket, &early, turn, &options, &sessions)
+                        .carry(socket, &mut [], turn, &options, &sessions)
                         .await;
                 }
             });

@@ -35,7 +35,7 @@ pub(crate) fn answer(
         let frames = poll_fn(|context| outbox.poll_take(context)).await?;
         let mut event = Vec::new();
         for frame in frames {
-            event.extend_from_slice(&frame.payload());
+            event.extend_from_slice(frame.payload());
         }
         Some((event_of(&event), (reading, false)))
     });

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::options::SubProtocolSelector;
 
@@ -43,7 +43,7 @@ impl UpgradeRequest {
         if STANDARD.decode(key).ok()?.len() != 16 {
             return None;
         }
-        let accept_key = HeaderValue::try_from(derive_accept_key(key)).ok()?;
+        let accept_key = HeaderValue::try_from(accept_key(key)).ok()?;
         let sub_protocols = words(headers, &header::SEC_WEBSOCKET_PROTOCOL);
         let sub_protocols = sub_protocols.map(str::to_owned).collect();
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
@@ -84,6 +84,14 @@ impl UpgradeRequest {
     }
 }
 
+/// What the client's key is answered with (RFC 6455, section 4.2.2).
+fn accept_key(key: &[u8]) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(hash.finalize())
+}
+
 /// Takes off the layers that carried the request, where they are the usual ones.
 fn unwrap(upgraded: Upgraded) -> UpgradedSocket {
     use hyper_util::server::conn::auto::upgrade::downcast;
@@ -121,6 +129,12 @@ mod tests {
         }
         let words = words(&headers, &header::SEC_WEBSOCKET_PROTOCOL);
         words.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_key_is_answered_as_in_the_example_of_the_rfc() {
+        let answer = accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]

@@ -1,36 +1,30 @@
 //! WebSockets (RFC 6455): frames to bytes, and an outbox to frames.
 //!
-//! Tungstenite reads: masks, fragments, UTF-8, control frames, limits. It works on bytes lent to it and owns no
-//! socket. What goes out is framed already and leaves through the outbox, so data and control frames cannot cut
-//! into each other, and everything that waits leaves in one vectored write.
+//! What comes in is taken apart where it was read ([`frame_reader`](super::frame_reader)), in memory that belongs to the thread. What goes out
+//! is framed already and leaves through the outbox, so data and control frames cannot cut into each other, and everything that waits leaves
+//! in one vectored write.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_tungstenite::tungstenite::Error;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::frame::Frame;
-use crate::options::HubOptions;
 use crate::pipe::Pipe;
-
-/// The most bytes of one WebSocket message, unless one hub message may be larger. It may hold many hub messages, each of them bounded by its own,
-/// smaller limit; a whole WebSocket message must fit into memory before it is passed on, hence this one.
-const MAX_MESSAGE: usize = 1024 * 1024;
+use crate::transport::frame_reader::{Event, FrameReader};
+use crate::writers::Writers;
 
 /// How much is read from a socket at once, into memory that belongs to the thread and not to the connection.
 const SCRATCH: usize = 64 * 1024;
-
-/// What an engine keeps to read into while a frame is incomplete: small, because an idle connection has it, too.
-const ENGINE_BUFFER: usize = 256;
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
@@ -51,74 +45,160 @@ pub(crate) enum Carried {
 /// that does not read can put off for ever: whoever calls this bounds it once the handler is done.
 pub(crate) async fn run<S>(
     mut socket: S,
-    early: &[u8],
+    early: &mut [u8],
     connection: &Connection,
     input: &Pipe,
-    options: &HubOptions,
 ) -> Carried
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    match pump(&mut socket, early, connection, input).await {
+        // In boxes of their own, here and below: the end should not make every connection larger.
+        Ok(()) => Box::pin(part(socket, connection)).await,
+        Err(_) if connection.is_resumable() => return Carried::Lost,
+        Err(_) => give_up(connection, input),
+    }
+    Carried::Over
+}
+
+/// There is nobody left to write to.
+fn give_up(connection: &Connection, input: &Pipe) {
+    input.end(CloseReason::ConnectionLost);
+    connection.end(CloseReason::ConnectionLost);
+    connection.outbox.kill();
+}
+
+/// Carries bytes until all has been written that ever will be.
+fn pump<'a, S>(
+    socket: &'a mut S,
+    early: &mut [u8],
+    connection: &'a Connection,
+    input: &'a Pipe,
+) -> impl Future<Output = io::Result<()>> + 'a
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut pump = Pump {
-        engine: Engine::new(options.maximum_receive_message_size),
+        reader: FrameReader::default(),
         arrived: BytesMut::new(),
+        end: None,
         input_ended: false,
         connection,
         input,
     };
     pump.feed(early);
-    let written = poll_fn(|context| pump.poll(context, &mut socket)).await;
-    if written.is_err() && connection.is_resumable() {
-        return Carried::Lost;
+    poll_fn(move |context| pump.poll(context, socket))
+}
+
+/// A socket that [writers](Writers) share: they write what others send.
+pub(crate) struct SharedSocket {
+    reader: OwnedReadHalf,
+    connection: Arc<Connection>,
+}
+
+impl SharedSocket {
+    pub(crate) fn new(
+        socket: TcpStream,
+        connection: Arc<Connection>,
+        writers: &Arc<Writers>,
+    ) -> Self {
+        let (reader, writer) = socket.into_split();
+        connection.share_socket(writer, writers);
+        Self { reader, connection }
     }
-    if written.is_err() {
-        // There is nobody left to write to.
-        input.end(CloseReason::ConnectionLost);
-        connection.end(CloseReason::ConnectionLost);
-        connection.outbox.kill();
-        return Carried::Over;
+}
+
+impl Drop for SharedSocket {
+    fn drop(&mut self) {
+        // The connection may be known for longer.
+        self.connection.outbox.unshare();
     }
-    if let Err(error) = part(socket, connection).await {
-        tracing::debug!(%error, "a client did not wait for the end");
+}
+
+impl AsyncRead for SharedSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.reader).poll_read(context, buffer)
     }
-    Carried::Over
+}
+
+impl AsyncWrite for SharedSocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let socket: &TcpStream = self.reader.as_ref();
+        loop {
+            ready!(socket.poll_write_ready(context))?;
+            match socket.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.outbox.unshare();
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// The close handshake. Our half goes out with an end of the stream right behind it, and whatever the peer still
 /// sends is read and dropped until it hangs up: closing a socket that has unread data would reset it, and could
 /// take the last messages from the peer.
-async fn part<S>(mut socket: S, connection: &Connection) -> io::Result<()>
+async fn part<S>(mut socket: S, connection: &Connection)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let code = connection
         .end_reason()
         .map_or(1000, CloseReason::websocket_code);
-    let goodbye = Frame::websocket_close(code);
-    socket.write_all(goodbye.websocket()).await?;
-    socket.shutdown().await?;
-    poll_fn(|context| {
-        loop {
-            match poll_read(context, &mut socket, <[u8]>::len)? {
-                Poll::Ready(0) => return Poll::Ready(Ok(())),
-                Poll::Ready(_) => {}
-                Poll::Pending => return Poll::Pending,
+    let parted = async {
+        let goodbye = Frame::websocket_close(code);
+        socket.write_all(goodbye.websocket()).await?;
+        socket.shutdown().await?;
+        poll_fn(|context| {
+            loop {
+                match poll_read(context, &mut socket, |bytes| bytes.len())? {
+                    Poll::Ready(0) => return Poll::Ready(io::Result::Ok(())),
+                    Poll::Ready(_) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-        }
-    })
-    .await
+        })
+        .await
+    };
+    if let Err(error) = parted.await {
+        tracing::debug!(%error, "a client did not wait for the end");
+    }
 }
 
 /// Reads into the thread's scratch buffer and shows what came; an empty slice is the end.
 fn poll_read<S: AsyncRead + Unpin, T>(
     context: &mut Context<'_>,
     socket: &mut S,
-    show: impl FnOnce(&[u8]) -> T,
+    show: impl FnOnce(&mut [u8]) -> T,
 ) -> io::Result<Poll<T>> {
     SCRATCH_BUFFER.with_borrow_mut(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
         match Pin::new(socket).poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) => Ok(Poll::Ready(show(buffer.filled()))),
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(show(buffer.filled_mut()))),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Ok(Poll::Pending),
         }
@@ -126,9 +206,11 @@ fn poll_read<S: AsyncRead + Unpin, T>(
 }
 
 struct Pump<'a> {
-    engine: Engine,
+    reader: FrameReader,
     /// Bytes that have arrived and that the pipe had no room for; while there are any, nothing is read.
     arrived: BytesMut,
+    /// Set when nothing more can come.
+    end: Option<CloseReason>,
     input_ended: bool,
     connection: &'a Connection,
     input: &'a Pipe,
@@ -154,7 +236,7 @@ impl Pump<'_> {
                 return Poll::Pending;
             }
             // Only now: whole messages that came before the end count.
-            if let Some(reason) = self.engine.end.take() {
+            if let Some(reason) = self.end.take() {
                 self.end_input(reason);
                 continue;
             }
@@ -172,109 +254,26 @@ impl Pump<'_> {
         }
     }
 
-    fn feed(&mut self, bytes: &[u8]) {
-        if let Some(control) = self.engine.feed(bytes, &mut self.arrived) {
-            self.connection.send(control);
+    /// Takes bytes of the socket.
+    fn feed(&mut self, mut bytes: &mut [u8]) {
+        while self.end.is_none() {
+            match self.reader.next(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(Event::Data(data))) => self.arrived.extend_from_slice(data),
+                Ok(Some(Event::Ping(said))) => self.connection.answer(Frame::websocket_pong(&said)),
+                // Answered when everything before it has been written.
+                Ok(Some(Event::Close)) => self.end = Some(CloseReason::ClientLeft),
+                Err(offence) => {
+                    self.end = Some(CloseReason::WebSocketError(offence.close_code()));
+                }
+            }
         }
-        if self.engine.end.is_some() {
-            // A goodbye, or an offence, is no lost network.
-            self.connection.forgo_resumption();
-        }
+        // A goodbye, or an offence, is no lost network.
+        self.connection.forgo_resumption();
     }
 
     fn end_input(&mut self, reason: CloseReason) {
         self.input_ended = true;
         self.input.end(reason);
-    }
-}
-
-/// A WebSocket without a socket.
-struct Engine {
-    websocket: WebSocketContext,
-    /// Set when nothing more can come.
-    end: Option<CloseReason>,
-}
-
-impl Engine {
-    /// `hub_limit` is that of one hub message, which a WebSocket message must be able to hold.
-    fn new(hub_limit: Option<usize>) -> Self {
-        let limit = hub_limit.map(|limit| limit.saturating_add(1).max(MAX_MESSAGE));
-        let config = WebSocketConfig::default()
-            .read_buffer_size(ENGINE_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(limit)
-            .max_frame_size(limit);
-        Self {
-            websocket: WebSocketContext::new(Role::Server, Some(config)),
-            end: None,
-        }
-    }
-
-    /// Takes bytes of the socket, appends the messages in them to `out`, and returns what must be answered by the
-    /// WebSocket itself, such as a pong.
-    fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> Option<Frame> {
-        let mut lent = Lent {
-            input: bytes,
-            output: Vec::new(),
-        };
-        while self.end.is_none() {
-            match self.websocket.read(&mut lent) {
-                Ok(Message::Text(text)) => out.extend_from_slice(text.as_bytes()),
-                Ok(Message::Binary(bytes)) => out.extend_from_slice(&bytes),
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                // What the engine makes of a code that may not be sent (RFC 6455, section 7.4).
-                Ok(Message::Close(Some(close)))
-                    if close.code == CloseCode::Protocol
-                        && close.reason.as_str() == "Protocol violation" =>
-                {
-                    self.end = Some(CloseReason::WebSocketError(1002));
-                }
-                // The answer is ours to give once everything before it has been written, so the engine is not
-                // asked to go on.
-                Ok(Message::Close(_)) => self.end = Some(CloseReason::ClientLeft),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => self.end = Some(reason_for(&error)),
-            }
-        }
-        (!lent.output.is_empty()).then(|| Frame::control(lent.output))
-    }
-}
-
-fn reason_for(error: &Error) -> CloseReason {
-    match error {
-        // Larger than any hub message may be, so told like one that is too large.
-        Error::Capacity(_) => CloseReason::ProtocolError(
-            "The maximum message size was exceeded. The message size can be configured in AddHubOptions."
-                .to_owned(),
-        ),
-        Error::Utf8(_) => CloseReason::WebSocketError(1007),
-        Error::ConnectionClosed | Error::AlreadyClosed => CloseReason::ClientLeft,
-        _ => CloseReason::WebSocketError(1002),
-    }
-}
-
-/// Bytes lent to the engine for one call, and what it wants to say.
-struct Lent<'a> {
-    input: &'a [u8],
-    output: Vec<u8>,
-}
-
-impl Read for Lent<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.input.read(buffer)
-    }
-}
-
-impl Write for Lent<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

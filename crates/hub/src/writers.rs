@@ -1,0 +1,130 @@
+//! Tasks that write for many connections each, so that a message for many does not wake as many tasks.
+//!
+//! When somebody else's message comes into the outbox of a connection that has nothing else to do, the connection is put on a list here, and one of a
+//! few tasks writes what waits in its outbox. Its own task hears of it only if the socket does not take everything. While the writers are busy, more
+//! messages come into the outboxes on the list, and leave with the first in one write: the more there is to do, the less each message costs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
+
+use crate::connection::Connection;
+use crate::frame::Broadcast;
+
+/// How many connections are written to before others get a turn on the processor: a fraction of a millisecond.
+const TURN: usize = 64;
+
+/// The longest list whose memory is kept when it is empty.
+const KEPT_LIST: usize = 1024;
+
+/// The writers of one hub. One writer for two processors, because those who read and call methods need some, too: two on two processors cost
+/// more and are no faster.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    runtime: Handle,
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Connections with something in their outbox that nobody else writes.
+    listed: VecDeque<Arc<Connection>>,
+    /// How many writers there are now. They are begun when there is something to write and end when there is not.
+    running: usize,
+}
+
+impl Writers {
+    /// Writers on the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(crate) fn new() -> Arc<Self> {
+        let runtime = Handle::current();
+        let most = (runtime.metrics().num_workers() / 2).max(1);
+        Arc::new(Self {
+            runtime,
+            most,
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has these written to.
+    pub(crate) fn list(self: &Arc<Self>, connections: impl IntoIterator<Item = Arc<Connection>>) {
+        let mut state = self.state();
+        state.listed.extend(connections);
+        // One more where those who are at it have enough to do.
+        let more = state.running < self.most && state.listed.len() > state.running * TURN;
+        state.running += usize::from(more);
+        drop(state);
+        if more {
+            drop(self.runtime.spawn(Arc::clone(self).write()));
+        }
+    }
+
+    /// Writes until nothing is listed.
+    async fn write(self: Arc<Self>) {
+        let mut turn = Vec::with_capacity(TURN);
+        loop {
+            {
+                let mut state = self.state();
+                let taken = state.listed.len().min(TURN);
+                if taken == 0 {
+                    state.running -= 1;
+                    if state.listed.capacity() > KEPT_LIST {
+                        state.listed = VecDeque::new();
+                    }
+                    return;
+                }
+                turn.extend(state.listed.drain(..taken));
+            }
+            for connection in turn.drain(..) {
+                connection.outbox.write_shared();
+            }
+            // Writing never waits, so the runtime would not notice how long it takes.
+            yield_now().await;
+        }
+    }
+}
+
+/// One message on its way to many, who are listed some at a time.
+pub(crate) struct Delivery<'a> {
+    writers: &'a Arc<Writers>,
+    message: &'a Broadcast,
+    listed: Vec<Arc<Connection>>,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(writers: &'a Arc<Writers>, message: &'a Broadcast) -> Self {
+        Self {
+            writers,
+            message,
+            listed: Vec::new(),
+        }
+    }
+
+    /// Puts the message into the outbox of one of the receivers.
+    pub(crate) fn to(&mut self, connection: &Arc<Connection>) {
+        if connection.enqueue(self.message) {
+            self.listed.push(Arc::clone(connection));
+            if self.listed.len() == TURN {
+                self.writers.list(self.listed.drain(..));
+            }
+        }
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        if !self.listed.is_empty() {
+            self.writers.list(self.listed.drain(..));
+        }
+    }
+}
