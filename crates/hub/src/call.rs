@@ -1,5 +1,6 @@
 //! One call on its way: who wants the answer, how errors are told, and whether it has been taken back.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -12,22 +13,35 @@ use tokio::sync::Notify;
 use crate::error::{HubError, InvokeError};
 use crate::frame::Frame;
 
-/// Who wants the answer to a call, if anybody, and how errors are told.
-#[derive(Debug, Clone)]
+/// Who wants the answer to a call, if anybody, how errors are told, and how the call fares. What runs and the connection it came from
+/// share it.
+#[derive(Debug)]
 pub(crate) struct Call {
     /// `None`: nobody wants an answer, whatever happens.
     pub(crate) invocation_id: Option<String>,
     /// The method's name in the caller's spelling, for texts.
-    pub(crate) target: String,
+    pub(crate) target: Cow<'static, str>,
     /// What the answer is written in.
     pub(crate) encoding: Encoding,
     pub(crate) detailed_errors: bool,
+    pub(crate) state: CallState,
 }
 
 /// What a client is told about a call that a server which goes away has no time for.
 pub(crate) const SHUTTING_DOWN: &str = " HubException: The server is shutting down.";
 
 impl Call {
+    /// What is no client's call: the hub only hears of a connection.
+    pub(crate) fn of_the_hub(state: CallState) -> Self {
+        Self {
+            invocation_id: None,
+            target: Cow::Borrowed(""),
+            encoding: Encoding::Json,
+            detailed_errors: false,
+            state,
+        }
+    }
+
     /// The answer with a value, where one is wanted.
     pub(crate) fn succeeded<T: Serialize>(&self, value: &T) -> Result<Option<Frame>, HubError> {
         let Some(id) = self.invocation_id.as_deref() else {
@@ -49,7 +63,7 @@ impl Call {
     }
 
     fn unencodable(&self, error: EncodeError) -> HubError {
-        tracing::error!(target = self.target, %error, "what a hub method gave could not be encoded");
+        tracing::error!(target = &*self.target, %error, "what a hub method gave could not be encoded");
         error.into()
     }
 
@@ -63,17 +77,28 @@ impl Call {
 
     /// The answer to a call whose method failed.
     pub(crate) fn failed(&self, error: &HubError) -> Option<Frame> {
-        tracing::info!(target = self.target, %error, "a hub method failed");
+        tracing::info!(target = &*self.target, %error, "a hub method failed");
         self.failed_to_run(&error.detail(self.detailed_errors))
     }
 
     /// The answer to a call whose stream failed after it had begun.
     pub(crate) fn stream_failed(&self, error: &HubError) -> Option<Frame> {
-        tracing::info!(target = self.target, %error, "the stream of a hub method failed");
+        tracing::info!(target = &*self.target, %error, "the stream of a hub method failed");
         let detail = error.detail(self.detailed_errors);
         self.error(&format!(
             "An error occurred on the server while streaming results.{detail}"
         ))
+    }
+
+    /// The answer to a call whose method panicked, or its stream.
+    pub(crate) fn panicked(&self) -> Option<Frame> {
+        // The panic hook has printed the message and where it came from.
+        tracing::error!(target = &*self.target, "a hub method panicked");
+        if self.state.streams.load(Ordering::Relaxed) {
+            self.error("An error occurred on the server while streaming results.")
+        } else {
+            self.failed_to_run("")
+        }
     }
 
     /// The answer to a call whose method ran and failed. `detail` is empty or starts with a space.
@@ -121,6 +146,8 @@ pub(crate) struct CallState {
     stopping: Notify,
     /// Whether the call holds one of its connection's slots.
     holds_slot: AtomicBool,
+    /// Whether it has begun to give a stream.
+    streams: AtomicBool,
     /// Whether the hub only hears of the connection, of which nothing is read before it has.
     is_welcome: bool,
 }
@@ -175,6 +202,11 @@ impl CallState {
             }
             stopping.await;
         }
+    }
+
+    /// The call has begun to give a stream.
+    pub(crate) fn begins_to_stream(&self) {
+        self.streams.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn take_slot(&self, slots: &Slots) {

@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
 use hubcast_protocol::{Encoding, HubMessage};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Duration, Instant};
 
 use crate::call::Slots;
@@ -17,16 +16,18 @@ use crate::close_reason::CloseReason;
 use crate::connecting::ConnectingRequest;
 use crate::frame::{Broadcast, Frame};
 use crate::items::ItemStore;
+use crate::lifetime::Lifetime;
 use crate::options::HubOptions;
 use crate::outbox::{Full, Outbox};
 use crate::sequence::Received;
 use crate::transport::Transport;
 use crate::users::AuthenticationExpiration;
-use crate::writers::Writers;
 
 /// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Where it takes part.
+    pub(crate) lifetime: Arc<Lifetime>,
     /// Its public name; also its name on the backplane.
     pub(crate) id: Arc<str>,
     pub(crate) outbox: Outbox,
@@ -52,8 +53,6 @@ pub(crate) struct Connection {
     may_resume: bool,
     /// The counting of the client's messages, where both sides count.
     received: OnceLock<Box<Mutex<Received>>>,
-    /// Who writes what others send, where the transport shares its socket.
-    writers: OnceLock<Arc<Writers>>,
 }
 
 /// The groups a connection is in, until it has left for good.
@@ -81,10 +80,11 @@ struct Clock {
 }
 
 impl Connection {
-    pub(crate) fn new(id: Arc<str>, options: &HubOptions) -> Self {
+    pub(crate) fn new(id: Arc<str>, lifetime: &Arc<Lifetime>) -> Self {
         Self {
+            lifetime: Arc::clone(lifetime),
             id,
-            outbox: Outbox::new(options.transport_max_buffer_size),
+            outbox: Outbox::new(lifetime.options.transport_max_buffer_size),
             encoding: OnceLock::new(),
             transport: OnceLock::new(),
             user: None,
@@ -106,8 +106,13 @@ impl Connection {
             },
             may_resume: false,
             received: OnceLock::new(),
-            writers: OnceLock::new(),
         }
+    }
+
+    /// One in a hub of its own.
+    #[cfg(test)]
+    pub(crate) fn alone(id: &str, options: &HubOptions) -> Self {
+        Self::new(id.into(), &Lifetime::start(options.clone(), "Hub", None))
     }
 
     /// The same as one that may go on on another socket when it loses one, if its handshake says so, too.
@@ -221,14 +226,6 @@ impl Connection {
         self.outbox.attach(|first| Frame::sequence(encoding, first))
     }
 
-    /// From now on others write what they send, while its transport has nothing to do.
-    pub(crate) fn share_socket(&self, socket: OwnedWriteHalf, writers: &Arc<Writers>) {
-        // Once: a connection that has several sockets shares none of them.
-        if self.writers.set(Arc::clone(writers)).is_ok() {
-            self.outbox.share(socket);
-        }
-    }
-
     /// Queues a message that others get, too.
     pub(crate) fn deliver(self: &Arc<Self>, broadcast: &Broadcast) {
         if self.enqueue(broadcast) {
@@ -236,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// The same; true if the connection must be [listed](Writers::list).
+    /// The same; true if the connection must be [listed](crate::writers::Writers::list).
     pub(crate) fn enqueue(&self, broadcast: &Broadcast) -> bool {
         if let Some(frame) = broadcast.frame(self.encoding()) {
             return self.push(frame.clone());
@@ -263,9 +260,7 @@ impl Connection {
     }
 
     fn list(self: &Arc<Self>) {
-        if let Some(writers) = self.writers.get() {
-            writers.list([Arc::clone(self)]);
-        }
+        self.lifetime.writers.list([Arc::clone(self)]);
     }
 
     /// Queues an answer to a call of the client, or an item of one.

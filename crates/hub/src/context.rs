@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backplane::BackplaneStatus;
-use crate::call::CallState;
+use crate::call::{Call, CallState};
 use crate::clients::{CallerClients, Clients};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
@@ -19,26 +19,25 @@ use crate::transport::Transport;
 #[derive(Debug, Clone)]
 pub struct CallerContext {
     connection: Arc<Connection>,
-    lifetime: Arc<Lifetime>,
-    state: Arc<CallState>,
+    call: Arc<Call>,
 }
 
 impl CallerContext {
-    pub(crate) fn new(
-        connection: Arc<Connection>,
-        lifetime: Arc<Lifetime>,
-        state: Arc<CallState>,
-    ) -> Self {
-        Self {
-            connection,
-            lifetime,
-            state,
-        }
+    pub(crate) fn new(connection: Arc<Connection>, call: Arc<Call>) -> Self {
+        Self { connection, call }
+    }
+
+    pub(crate) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    fn lifetime(&self) -> &Arc<Lifetime> {
+        &self.connection.lifetime
     }
 
     /// The call is about to wait for what a client answers.
     pub(crate) fn before_waiting(&self) -> Result<(), InvokeError> {
-        self.state.before_waiting(&self.connection.slots)
+        self.state().before_waiting(&self.connection.slots)
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -46,12 +45,12 @@ impl CallerContext {
     }
 
     pub(crate) fn state(&self) -> &CallState {
-        &self.state
+        &self.call.state
     }
 
     /// Waits until so little waits to be written to the caller that more can be made for it.
     pub(crate) async fn room(&self) {
-        let enough = self.lifetime.options.application_max_buffer_size;
+        let enough = self.lifetime().options.application_max_buffer_size;
         self.connection.outbox.calm(enough).await;
     }
 
@@ -103,7 +102,7 @@ impl CallerContext {
 
     /// The hub from outside of its calls, for what outlives this one.
     pub fn hub(&self) -> HubContext {
-        HubContext::new(Arc::clone(&self.lifetime))
+        HubContext::new(Arc::clone(self.lifetime()))
     }
 
     /// Waits until nobody wants the outcome of this call any more: the client has taken the call back
@@ -113,22 +112,22 @@ impl CallerContext {
     /// A plain method may listen or not: it is run to its end, and its answer is sent as long as there is somebody to send it to. It
     /// waits for ever in a call that ends in peace, so select between it and something that ends.
     pub async fn cancelled(&self) {
-        self.state.until_stopped().await;
+        self.state().until_stopped().await;
     }
 
     /// Whether [`cancelled`](Self::cancelled) would be done at once.
     pub fn is_cancelled(&self) -> bool {
-        self.state.stopped().is_some()
+        self.state().stopped().is_some()
     }
 
     /// The clients of the hub, the caller among them.
     pub fn clients(&self) -> CallerClients<'_> {
-        CallerClients::new(&self.lifetime, self)
+        CallerClients::new(self.lifetime(), self)
     }
 
     /// The groups of the hub.
     pub fn groups(&self) -> Groups<'_> {
-        Groups(&self.lifetime)
+        Groups(self.lifetime())
     }
 }
 

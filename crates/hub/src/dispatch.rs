@@ -2,12 +2,13 @@
 
 mod refusal;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +24,7 @@ use crate::context::CallerContext;
 use crate::frame::Frame;
 use crate::handler::Served;
 use crate::hub::Hub;
-use crate::invocation::{Running, Setting};
+use crate::invocation::{Callee, Running, Setting};
 use crate::methods::Registered;
 use crate::options::HubOptions;
 use crate::uploads::{NamedUpload, Uploads};
@@ -46,6 +47,7 @@ pub(crate) struct Dispatcher<'a, H: Hub> {
     connection: Arc<Connection>,
     encoding: Encoding,
     /// Calls that have begun, by a number of their own: a client may use an id twice.
+    callee: Arc<Callee<H>>,
     calls: BTreeMap<u64, Begun>,
     next_call: u64,
     /// `None` while nothing runs, which is most of the time.
@@ -56,8 +58,9 @@ pub(crate) struct Dispatcher<'a, H: Hub> {
 
 /// A call that has begun and not ended.
 struct Begun {
-    call: Call,
-    state: Arc<CallState>,
+    call: Arc<Call>,
+    /// Whether its answer is no longer wanted, or has been given.
+    is_settled: bool,
     /// Whether it answers with a stream; not if it is refused.
     is_stream: bool,
     /// The streams that it reads, by their ids, those that the client has ended included.
@@ -68,13 +71,20 @@ impl Begun {
     /// The client no longer wants the call. Gives the answer if it is due now: a stream ends at once, whatever its method
     /// still does, so that its id may be used again.
     fn take_back(&mut self) -> Option<Frame> {
-        self.state.stop(Stop::Canceled);
-        if !self.is_stream {
+        self.call.state.stop(Stop::Canceled);
+        if !self.is_stream || self.is_settled {
             return None;
         }
-        let end = self.call.stream_ended();
-        self.call.invocation_id = None;
-        end
+        self.is_settled = true;
+        self.call.stream_ended()
+    }
+
+    /// What the client knows it by, as long as it waits for the answer.
+    fn id(&self) -> Option<&str> {
+        self.call
+            .invocation_id
+            .as_deref()
+            .filter(|_| !self.is_settled)
     }
 }
 
@@ -84,15 +94,29 @@ fn takes_slot<H>(method: &Registered<H>) -> bool {
 }
 
 /// A running call and its number.
-struct Numbered(u64, Running);
+struct Numbered {
+    number: u64,
+    call: Arc<Call>,
+    running: Running,
+}
 
 impl Future for Numbered {
     type Output = (u64, Option<Frame>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let number = self.0;
-        self.1.poll_unpin(context).map(|answer| (number, answer))
+        let Self {
+            number,
+            call,
+            running,
+        } = &mut *self;
+        poll_call(running, call, context).map(|answer| (*number, answer))
     }
+}
+
+/// Goes on with a call. That its method panics is an answer, too.
+fn poll_call(running: &mut Running, call: &Call, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+    let polled = catch_unwind(AssertUnwindSafe(|| running.poll_unpin(context)));
+    polled.unwrap_or_else(|_| Poll::Ready(call.panicked()))
 }
 
 impl<'a, H: Hub> Dispatcher<'a, H> {
@@ -101,6 +125,10 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             served,
             encoding: connection.encoding(),
             connection,
+            callee: Arc::new(Callee {
+                hub: Arc::clone(&served.hub),
+                filters: Arc::clone(&served.filters),
+            }),
             calls: BTreeMap::new(),
             next_call: 0,
             running: None,
@@ -213,38 +241,44 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         method.is_none_or(takes_slot)
     }
 
-    fn call_of(&self, invocation: &Invocation<'_>) -> Call {
+    fn call_of(&self, invocation: &Invocation<'_>, method: Option<&Registered<H>>) -> Call {
+        let target = match method {
+            // Mostly spelled as it was registered.
+            Some(method) if method.name == invocation.target => Cow::Borrowed(method.name),
+            _ => Cow::Owned(invocation.target.clone().into_owned()),
+        };
         Call {
             invocation_id: invocation.invocation_id.as_deref().map(str::to_owned),
-            target: invocation.target.clone().into_owned(),
+            target,
             encoding: self.encoding,
             detailed_errors: self.options().enable_detailed_errors,
+            state: CallState::default(),
         }
     }
 
     /// Runs a call as far as it goes without waiting.
     fn start(&mut self, invocation: &Invocation<'_>, kind: Kind, canceled: bool) {
-        let call = self.call_of(invocation);
-        let Some(method) = self.served.methods.find(&call.target) else {
-            let target = &call.target;
+        let method = self.served.methods.find(&invocation.target);
+        let call = Arc::new(self.call_of(invocation, method));
+        let Some(method) = method else {
+            let target = &*call.target;
             tracing::debug!(target, "a client called a method that does not exist");
             return self.answer(call.failed_to_bind(" HubException: Method does not exist."));
         };
-        let state = Arc::new(CallState::default());
         if canceled {
-            state.stop(Stop::Canceled);
+            call.state.stop(Stop::Canceled);
         }
         let refusal = self.refusal(method, invocation, &call, kind);
         let is_stream = method.method.is_stream() && refusal.is_none();
-        let Some((mut running, uploads)) = self.bind(method, invocation, &call, refusal, &state)
-        else {
+        let Some((mut running, uploads)) = self.bind(method, invocation, &call, refusal) else {
             return;
         };
         if takes_slot(method) {
-            state.take_slot(&self.connection.slots);
+            call.state.take_slot(&self.connection.slots);
         }
-        if let Some(answer) = running.as_mut().now_or_never() {
-            state.give_slot_back(&self.connection.slots);
+        let context = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = poll_call(&mut running, &call, context) {
+            call.state.give_slot_back(&self.connection.slots);
             return self.answer(answer);
         }
         let ids = invocation
@@ -257,8 +291,8 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         let number = self.next_call;
         self.next_call += 1;
         let mut begun = Begun {
-            call,
-            state,
+            call: Arc::clone(&call),
+            is_settled: false,
             is_stream,
             streams,
         };
@@ -266,7 +300,11 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             self.answer(begun.take_back());
         }
         self.calls.insert(number, begun);
-        let running = Numbered(number, running);
+        let running = Numbered {
+            number,
+            call,
+            running,
+        };
         self.running.get_or_insert_default().push(running);
     }
 
@@ -275,21 +313,14 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         &self,
         method: &Registered<H>,
         invocation: &Invocation<'_>,
-        call: &Call,
+        call: &Arc<Call>,
         refusal: Option<String>,
-        state: &Arc<CallState>,
     ) -> Option<(Running, Vec<Arc<dyn Upload>>)> {
         let refused = refusal.is_some();
         let setting = Setting {
-            hub: Arc::clone(&self.served.hub),
-            filters: Arc::clone(&self.served.filters),
+            callee: Arc::clone(&self.callee),
             policy: method.policy.clone(),
-            context: CallerContext::new(
-                Arc::clone(&self.connection),
-                Arc::clone(&self.served.lifetime),
-                Arc::clone(state),
-            ),
-            call: call.clone(),
+            context: CallerContext::new(Arc::clone(&self.connection), Arc::clone(call)),
             name: method.name,
             refusal,
         };
@@ -303,13 +334,13 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
             Ok(Ok(running)) if refused => Some((running, Vec::new())),
             Ok(Ok(running)) => Some((running, parameters.into_uploads())),
             Ok(Err(error)) => {
-                let target = &call.target;
+                let target = &*call.target;
                 tracing::debug!(target, ?error, "the arguments of a call do not fit");
                 self.answer(call.failed_to_bind(&self.detail_of(&error)));
                 None
             }
             Err(_) => {
-                let target = &call.target;
+                let target = &*call.target;
                 tracing::error!(target, "binding the arguments of a call panicked");
                 self.answer(call.failed_to_bind(""));
                 None
@@ -346,7 +377,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
 
     fn cancel(&mut self, id: &str) {
         let mut begun = self.calls.values_mut();
-        let found = begun.find(|begun| begun.call.invocation_id.as_deref() == Some(id));
+        let found = begun.find(|begun| begun.id() == Some(id));
         let Some(begun) = found else {
             return self.waiting.cancel(id);
         };
@@ -428,9 +459,9 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
         let Some(begun) = self.calls.remove(&number) else {
             return false;
         };
-        begun.state.give_slot_back(&self.connection.slots);
+        begun.call.state.give_slot_back(&self.connection.slots);
         self.uploads.finish(begun.streams);
-        begun.call.invocation_id.is_some()
+        !begun.is_settled
     }
 
     /// The client has said goodbye: runs what still waits, which hears that nobody wants its outcome any more. Calls that
@@ -438,7 +469,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
     pub(crate) async fn finish(&mut self) {
         while !self.waiting.is_empty() && !self.is_crowded() {
             for begun in self.calls.values() {
-                begun.state.stop(Stop::Disconnected);
+                begun.call.state.stop(Stop::Disconnected);
                 for (id, upload) in &begun.streams {
                     // Nothing more of it can come; whoever reads it may be what the others wait for.
                     if !self.waiting.is_about_stream(id) && !self.uploads.is_stuck(upload) {
@@ -454,7 +485,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
     /// a method does should not depend on a stranger's network. Calls that still wait are never begun.
     pub(crate) fn abandon(mut self) {
         for begun in self.calls.values() {
-            begun.state.stop(Stop::Disconnected);
+            begun.call.state.stop(Stop::Disconnected);
         }
         self.uploads.end_all();
         if let Some(mut running) = self.running.take() {
@@ -469,11 +500,11 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
                 HubMessage::Invocation(invocation) | HubMessage::StreamInvocation(invocation),
             ) = self.encoding.parse(&record)
             {
-                self.answer(self.call_of(&invocation).failed_to_run(SHUTTING_DOWN));
+                self.answer(self.call_of(&invocation, None).failed_to_run(SHUTTING_DOWN));
             }
         }
         for begun in self.calls.values() {
-            begun.state.stop(Stop::Shutdown);
+            begun.call.state.stop(Stop::Shutdown);
         }
         self.uploads.end_all();
         while !self.calls.is_empty() {
@@ -483,7 +514,7 @@ impl<'a, H: Hub> Dispatcher<'a, H> {
 
     /// Answers calls that run with an error after all: there is no more time to wait for them.
     pub(crate) fn give_up_running(&self) {
-        for begun in self.calls.values() {
+        for begun in self.calls.values().filter(|begun| !begun.is_settled) {
             self.answer(begun.call.failed_to_run(SHUTTING_DOWN));
         }
     }

@@ -9,7 +9,7 @@ use hubcast_protocol::framing::Records;
 use hubcast_protocol::handshake::{self, HandshakeRequest};
 use tokio::time::{Duration, timeout};
 
-use crate::call::{CallState, Stop};
+use crate::call::{Call, CallState, Stop};
 use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::context::CallerContext;
@@ -129,18 +129,10 @@ impl<H: Hub> Served<H> {
         reason
     }
 
-    fn context(&self, connection: &Arc<Connection>, state: &Arc<CallState>) -> CallerContext {
-        CallerContext::new(
-            Arc::clone(connection),
-            Arc::clone(&self.lifetime),
-            Arc::clone(state),
-        )
-    }
-
     /// Lets the hub see a new connection before any of its messages are read.
     async fn welcome(&self, connection: &Arc<Connection>, input: &Pipe) -> Result<(), CloseReason> {
-        let state = Arc::new(CallState::of_welcome());
-        let context = self.context(connection, &state);
+        let call = Arc::new(Call::of_the_hub(CallState::of_welcome()));
+        let context = CallerContext::new(Arc::clone(connection), Arc::clone(&call));
         // Made inside: making the futures is users' code as well.
         let on_connected = async {
             let on_connected = Box::pin(self.hub.on_connected(&context));
@@ -158,7 +150,7 @@ impl<H: Hub> Served<H> {
                     reason = input.ended() => reason,
                 }
             } => {
-                state.stop(Stop::Disconnected);
+                call.state.stop(Stop::Disconnected);
                 match reason {
                     CloseReason::ServerShutdown => timeout(DRAIN_TIMEOUT, on_connected).await.unwrap_or(Ok(Ok(()))),
                     _ => on_connected.await,
@@ -184,9 +176,9 @@ impl<H: Hub> Served<H> {
 
     /// Tells the hub that a connection has ended.
     async fn farewell(&self, connection: &Arc<Connection>, reason: &CloseReason) {
-        let state = Arc::new(CallState::default());
-        state.stop(Stop::Disconnected);
-        let context = self.context(connection, &state);
+        let call = Call::of_the_hub(CallState::default());
+        call.state.stop(Stop::Disconnected);
+        let context = CallerContext::new(Arc::clone(connection), Arc::new(call));
         // As in `welcome`.
         let on_disconnected = async {
             let on_disconnected = Box::pin(self.hub.on_disconnected(&context, reason));

@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_ahead_keeps_no_more_than_its_own_bytes() {
         let options = HubOptions::default();
-        let connection = Connection::new("a".into(), &options).resumable();
+        let connection = Connection::alone("a", &options).resumable();
         connection.agree_on(Encoding::Json);
         connection.agree_on_version(2, &options);
         let mut intake = Intake::new(Records::new(), &Arc::new(connection), &options);

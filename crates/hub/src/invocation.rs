@@ -2,9 +2,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
@@ -27,16 +25,21 @@ use crate::methods::{IntoCompletion, IntoStream, Method, StreamMethod};
 /// How long a stream that nobody wants any more may take to notice.
 const STREAM_FAREWELL: Duration = Duration::from_secs(2);
 
-/// A running call. Gives the answer, if one is wanted; a panic of the method is an answer, too.
+/// A running call. Gives the answer, if one is wanted.
 pub(crate) type Running = BoxFuture<'static, Option<Frame>>;
+
+/// What the calls of one connection share. Each connection has one of its own: a count that the calls of all connections changed would be
+/// fought over by all processors.
+pub(crate) struct Callee<H> {
+    pub(crate) hub: Arc<H>,
+    pub(crate) filters: Filters,
+}
 
 /// What a call needs beside its arguments.
 pub(crate) struct Setting<H> {
-    pub(crate) hub: Arc<H>,
-    pub(crate) filters: Filters,
+    pub(crate) callee: Arc<Callee<H>>,
     pub(crate) policy: Option<Arc<dyn AnyPolicy<H>>>,
     pub(crate) context: CallerContext,
-    pub(crate) call: Call,
     /// The method's name as it was registered.
     pub(crate) name: &'static str,
     /// The text for a caller that was wrong about the method, which it learns if it may call it at all.
@@ -60,7 +63,7 @@ pub(crate) trait Callable<H>: Send + Sync {
 }
 
 /// What is different between methods that answer once and those that stream.
-pub(crate) trait Answering<H, P>: Send + Sync + 'static {
+pub(crate) trait Answering<H, P>: Clone + Send + Sync + 'static {
     const STREAMS: bool;
 
     fn answer<'a>(
@@ -72,12 +75,12 @@ pub(crate) trait Answering<H, P>: Send + Sync + 'static {
     ) -> impl Future<Output = HubResult<Answer<'a>>> + Send + 'a;
 }
 
-/// A method of either kind and the types of its parameters.
-pub(crate) struct Typed<M, P>(Arc<M>, PhantomData<fn() -> P>);
+/// A method of either kind and the types of its parameters. Every call has a copy of the method, which for a function is nothing.
+pub(crate) struct Typed<M, P>(M, PhantomData<fn() -> P>);
 
 impl<M, P> Typed<M, P> {
     pub(crate) fn new(method: M) -> Self {
-        Self(Arc::new(method), PhantomData)
+        Self(method, PhantomData)
     }
 }
 
@@ -101,11 +104,12 @@ where
         setting: Setting<H>,
     ) -> Result<Running, BindError> {
         let params = P::from_arguments(parameters)?;
-        Ok(run(Arc::clone(&self.0), params, setting).boxed())
+        Ok(run(self.0.clone(), params, setting).boxed())
     }
 }
 
 /// A method that answers once.
+#[derive(Clone)]
 pub(crate) struct Plain<F>(pub(crate) F);
 
 impl<H, F, P> Answering<H, P> for Plain<F>
@@ -130,6 +134,12 @@ where
 
 /// A method that answers with a stream, made in the way that `K` names.
 pub(crate) struct Streaming<F, K>(F, PhantomData<fn() -> K>);
+
+impl<F: Clone, K> Clone for Streaming<F, K> {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
 
 impl<F, K> Streaming<F, K> {
     pub(crate) fn new(method: F) -> Self {
@@ -164,28 +174,36 @@ where
     }
 }
 
-/// Runs a call to its end, whatever it does.
+/// Runs a call to its end. It may panic, wherever code of the application runs, encoding included: somebody's `Serialize` may.
 async fn run<H: Hub, P: Send + Sync + 'static, M: Answering<H, P>>(
-    method: Arc<M>,
+    method: M,
     params: P,
     setting: Setting<H>,
 ) -> Option<Frame> {
-    let call = &setting.call;
-    let streaming = AtomicBool::new(false);
-    // Encoding the answer is the user's code as well: somebody's `Serialize` may panic.
-    let answered = AssertUnwindSafe(async {
-        let mut arguments = Some(params);
-        if let Some(refused) = refuse(&setting, &arguments).await {
-            return call.error(&refused);
+    let Setting {
+        callee, context, ..
+    } = &setting;
+    let Callee { hub, filters } = &**callee;
+    let call = context.call();
+    let mut arguments = Some(params);
+    // In boxes of their own: what is rare, so that it does not make every call larger.
+    if setting.policy.is_some() && !Box::pin(is_authorized(&setting, &arguments)).await {
+        let target = &call.target;
+        return call.error(&format!(
+            "Failed to invoke '{target}' because user is unauthorized"
+        ));
+    }
+    if let Some(refusal) = &setting.refusal {
+        return call.error(refusal);
+    }
+    let run_method = |invocation| method_of(&method, &setting, invocation);
+    let answer = if filters.is_empty() {
+        match arguments.take() {
+            Some(params) => method.answer(hub, context, call, params).await,
+            None => Err(arguments_are_gone()),
         }
-        let Setting { hub, context, .. } = &setting;
-        let run_method = |invocation| method_of(&*method, &setting, invocation);
-        let answer = if setting.filters.is_empty() {
-            match arguments.take() {
-                Some(params) => method.answer(hub, context, call, params).await,
-                None => Err(arguments_are_gone()),
-            }
-        } else {
+    } else {
+        let filtered = async {
             let invocation = HubInvocation {
                 context,
                 method: setting.name,
@@ -193,60 +211,47 @@ async fn run<H: Hub, P: Send + Sync + 'static, M: Answering<H, P>>(
                 arguments: &mut arguments,
             };
             let outermost = Next {
-                filters: &setting.filters,
+                filters,
                 method: &run_method,
             };
             outermost.run(invocation).await
         };
-        match answer {
-            Ok(Answer(Answered::Value(_))) if M::STREAMS => call.failed(&value_for_a_stream()),
-            Ok(Answer(Answered::Value(completion))) => completion,
-            Ok(Answer(Answered::Stream(items))) => {
-                streaming.store(true, Ordering::Relaxed);
-                send_items(items, call, context).await
-            }
-            Ok(Answer(Answered::NoStream)) => call.error(&format!(
-                "The value returned by the streaming method '{}' is not a ChannelReader<> or IAsyncEnumerable<>.",
-                call.target
-            )),
-            Err(error) => call.failed(&error),
+        Box::pin(filtered).await
+    };
+    match answer {
+        Ok(Answer(Answered::Value(_))) if M::STREAMS => call.failed(&value_for_a_stream()),
+        Ok(Answer(Answered::Value(completion))) => completion,
+        Ok(Answer(Answered::Stream(items))) => {
+            call.state.begins_to_stream();
+            Box::pin(send_items(items, call, context)).await
         }
-    })
-    .catch_unwind()
-    .await;
-    answered.unwrap_or_else(|_| {
-        // The panic hook has printed the message and where it came from.
-        tracing::error!(method = setting.name, "a hub method panicked");
-        if streaming.load(Ordering::Relaxed) {
-            call.error("An error occurred on the server while streaming results.")
-        } else {
-            call.failed_to_run("")
-        }
-    })
+        Ok(Answer(Answered::NoStream)) => call.error(&format!(
+            "The value returned by the streaming method '{}' is not a ChannelReader<> or IAsyncEnumerable<>.",
+            call.target
+        )),
+        Err(error) => call.failed(&error),
+    }
 }
 
-/// What the caller is told instead of an answer, if it may not call the method, or not like this.
-async fn refuse<H: Hub>(
-    setting: &Setting<H>,
-    arguments: &(dyn Any + Send + Sync),
-) -> Option<String> {
-    if let Some(policy) = &setting.policy {
-        let call = MethodCall {
-            method: setting.name,
-            arguments,
-        };
-        if !policy.decide(&setting.hub, &setting.context, call).await {
-            tracing::info!(
-                method = setting.name,
-                "a client is not authorized to call a method"
-            );
-            let target = &setting.call.target;
-            return Some(format!(
-                "Failed to invoke '{target}' because user is unauthorized"
-            ));
-        }
+/// Whether the method's policy lets the caller call it like this.
+async fn is_authorized<H: Hub>(setting: &Setting<H>, arguments: &(dyn Any + Send + Sync)) -> bool {
+    let Some(policy) = &setting.policy else {
+        return true;
+    };
+    let call = MethodCall {
+        method: setting.name,
+        arguments,
+    };
+    let authorized = policy
+        .decide(&setting.callee.hub, &setting.context, call)
+        .await;
+    if !authorized {
+        tracing::info!(
+            method = setting.name,
+            "a client is not authorized to call a method"
+        );
     }
-    setting.refusal.clone()
+    authorized
 }
 
 /// The end of the way through the filters.
@@ -262,7 +267,12 @@ fn method_of<'a, H: Hub, P: 'static, M: Answering<H, P>>(
     let arguments = invocation.arguments.downcast_mut::<Option<P>>();
     match arguments.and_then(Option::take) {
         Some(params) => method
-            .answer(&setting.hub, &setting.context, &setting.call, params)
+            .answer(
+                &setting.callee.hub,
+                &setting.context,
+                setting.context.call(),
+                params,
+            )
             .boxed(),
         None => ready(Err(arguments_are_gone())).boxed(),
     }

@@ -300,9 +300,13 @@ impl Outbox {
                 return Poll::Pending;
             }
             let slices = slices.get(..used).unwrap_or_default();
-            let Poll::Ready(written) =
-                Pin::new(&mut *socket).poll_write_vectored(context, slices)?
-            else {
+            let mut socket = Pin::new(&mut *socket);
+            let written = match slices {
+                // Costs the kernel less.
+                [one] => socket.as_mut().poll_write(context, one)?,
+                many => socket.as_mut().poll_write_vectored(context, many)?,
+            };
+            let Poll::Ready(written) = written else {
                 // A writer that has been told need not try.
                 state.turn = Turn::Transport;
                 return Poll::Pending;
@@ -327,7 +331,11 @@ impl Outbox {
                 state.turn = Turn::Shared;
                 return;
             }
-            match socket.try_write_vectored(slices.get(..used).unwrap_or_default()) {
+            let written = match slices.get(..used).unwrap_or_default() {
+                [one] => socket.try_write(one),
+                many => socket.try_write_vectored(many),
+            };
+            match written {
                 Ok(written) if written > 0 => state.advance(written),
                 // The transport meets the error, too, if it is one.
                 _ => break,

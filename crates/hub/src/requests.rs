@@ -134,7 +134,7 @@ impl<H: Hub> Mounted<H> {
     async fn begin(&self, id: Arc<str>, request: &mut Request) -> Connection {
         let request = ConnectingRequest::take_from(request).await;
         let user = self.users.user_id(&request);
-        Connection::new(id, &self.served.lifetime.options).begun_with(request, user)
+        Connection::new(id, &self.served.lifetime).begun_with(request, user)
     }
 
     /// Finds or begins the connection that a request of a transport other than WebSockets belongs to.
@@ -337,8 +337,7 @@ impl<H: Hub> Mounted<H> {
             // A task of its own again for what lives long, so that it is no larger than it must be.
             match socket.await {
                 Ok(UpgradedSocket::Tcp(socket, early)) => {
-                    let writers = &self.served.lifetime.writers;
-                    let socket = SharedSocket::new(socket, Arc::clone(&connection), writers);
+                    let socket = SharedSocket::new(socket, Arc::clone(&connection));
                     tokio::spawn(self.run(socket, early, connection, (counted, listed)));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {

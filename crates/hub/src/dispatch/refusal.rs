@@ -46,7 +46,7 @@ impl<H: Hub> Dispatcher<'_, H> {
             && self
                 .calls
                 .values()
-                .any(|begun| begun.is_stream && begun.call.invocation_id.as_deref() == id)
+                .any(|begun| begun.is_stream && begun.id() == id)
         {
             return Some(format!(
                 "Invocation ID '{}' is already in use.",

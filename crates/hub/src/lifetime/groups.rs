@@ -179,10 +179,10 @@ mod tests {
     use crate::options::HubOptions;
 
     /// Whether a connection is a member and knows it, or is none and knows that.
-    #[test]
-    fn what_a_connection_knows_of_its_groups_is_true_whatever_happens_at_once() {
+    #[tokio::test]
+    async fn what_a_connection_knows_of_its_groups_is_true_whatever_happens_at_once() {
         let groups = GroupTable::default();
-        let connection = Arc::new(Connection::new("c".into(), &HubOptions::default()));
+        let connection = Arc::new(Connection::alone("c", &HubOptions::default()));
         for _ in 0..2_000 {
             std::thread::scope(|scope| {
                 for _ in 0..2 {

@@ -292,9 +292,9 @@ pub(super) fn connect<H: Hub>(served: &Arc<Served<H>>, id: &str) -> Client {
 fn connect_as<H: Hub>(served: &Arc<Served<H>>, id: &str, user: Option<&str>) -> Client {
     let options = &served.lifetime.options;
     let connection = if options.allow_stateful_reconnects {
-        Connection::new(id.into(), options).resumable()
+        Connection::new(id.into(), &served.lifetime).resumable()
     } else {
-        Connection::new(id.into(), options)
+        Connection::new(id.into(), &served.lifetime)
     };
     let request = ConnectingRequest::default();
     let connection = Arc::new(connection.begun_with(request, user.map(str::to_owned)));

@@ -64,6 +64,19 @@ pub(crate) enum Event<'a> {
     Close,
 }
 
+/// Bytes of the socket that have not been looked at.
+pub(crate) struct Unread<'a>(pub(crate) &'a mut [u8]);
+
+impl<'a> Unread<'a> {
+    /// Takes so many off the front, or as many as there are.
+    fn take(&mut self, most: usize) -> &'a mut [u8] {
+        let taken = most.min(self.0.len());
+        let (piece, rest) = std::mem::take(&mut self.0).split_at_mut(taken);
+        self.0 = rest;
+        piece
+    }
+}
+
 /// What a client may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offence {
@@ -88,7 +101,7 @@ impl FrameReader {
     /// [`Close`](Event::Close) nothing that follows means anything.
     pub(crate) fn next<'a>(
         &mut self,
-        input: &mut &'a mut [u8],
+        input: &mut Unread<'a>,
     ) -> Result<Option<Event<'a>>, Offence> {
         loop {
             let Some(mut frame) = self.frame else {
@@ -99,11 +112,9 @@ impl FrameReader {
                 continue;
             };
             let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
-            let taken = left.min(input.len());
-            let (piece, rest) = std::mem::take(input).split_at_mut(taken);
-            *input = rest;
+            let piece = input.take(left);
             unmask(piece, &mut frame.mask);
-            frame.left -= taken as u64;
+            frame.left -= piece.len() as u64;
             let is_whole = frame.left == 0;
             self.frame = (!is_whole).then_some(frame);
             match frame.opcode {
@@ -141,7 +152,7 @@ impl FrameReader {
     }
 
     /// Takes what is there of the next frame's header; `None` if there is more to come.
-    fn take_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Begun>, Offence> {
+    fn take_header(&mut self, input: &mut Unread<'_>) -> Result<Option<Begun>, Offence> {
         loop {
             let have = usize::from(self.header_bytes);
             let known = self.header.get(..have).unwrap_or_default();
@@ -150,33 +161,35 @@ impl FrameReader {
                 self.header_bytes = 0;
                 return self.begin().map(Some);
             }
-            let taken = missing.min(input.len());
-            if taken == 0 {
+            let piece = input.take(missing);
+            if piece.is_empty() {
                 return Ok(None);
             }
-            let (piece, rest) = std::mem::take(input).split_at_mut(taken);
-            *input = rest;
-            if let Some(room) = self.header.get_mut(have..have + taken) {
+            if let Some(room) = self.header.get_mut(have..have + piece.len()) {
                 room.copy_from_slice(piece);
             }
             // 14 at most.
-            self.header_bytes += u8::try_from(taken).unwrap_or_default();
+            self.header_bytes += u8::try_from(piece.len()).unwrap_or_default();
         }
     }
 
     /// What the whole header says.
     fn begin(&mut self) -> Result<Begun, Offence> {
         let [first, second, rest @ ..] = self.header;
-        let (left, mask) = match (second & 0x7F, rest) {
-            (126, [a, b, m0, m1, m2, m3, ..]) => {
-                (u64::from(u16::from_be_bytes([a, b])), [m0, m1, m2, m3])
-            }
-            (127, [a, b, c, d, e, f, g, h, m0, m1, m2, m3]) => {
-                let left = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-                (left, [m0, m1, m2, m3])
-            }
-            (short, [m0, m1, m2, m3, ..]) => (u64::from(short), [m0, m1, m2, m3]),
+        let short = second & 0x7F;
+        let length_bytes = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
         };
+        let (length, mask) = rest.split_at(length_bytes);
+        let left = match length {
+            [] => u64::from(short),
+            wide => wide
+                .iter()
+                .fold(0, |left, byte| left << 8 | u64::from(*byte)),
+        };
+        let mask = mask.first_chunk().copied().unwrap_or_default();
         let is_last = first & 0x80 != 0;
         let opcode = match (first & 0x0F, self.message) {
             (0, Some(kind)) => Opcode::Data(kind),
@@ -283,7 +296,9 @@ impl Utf8 {
                 return Err(Offence::Utf8);
             }
             let begun = piece.get(error.valid_up_to()..).unwrap_or_default();
-            begun.iter().for_each(|byte| self.push(*byte));
+            for byte in begun {
+                self.push(*byte);
+            }
         }
         if is_last && self.begun_bytes > 0 {
             return Err(Offence::Utf8);
@@ -313,11 +328,11 @@ mod tests {
         match payload.len() {
             short @ 0..=125 => frame.push(0x80 | u8::try_from(short).unwrap()),
             middle @ 126..=0xFFFF => {
-                frame.push(0x80 | 126);
+                frame.push(0xFE);
                 frame.extend(u16::try_from(middle).unwrap().to_be_bytes());
             }
             long => {
-                frame.push(0x80 | 127);
+                frame.push(0xFF);
                 frame.extend((long as u64).to_be_bytes());
             }
         }
@@ -339,7 +354,7 @@ mod tests {
         let mut reader = FrameReader::default();
         let mut read = Read::default();
         for piece in bytes.to_vec().chunks_mut(piece) {
-            let mut input = piece;
+            let mut input = Unread(piece);
             while let Some(event) = reader.next(&mut input)? {
                 match event {
                     Event::Data(data) => read.data.extend_from_slice(data),
@@ -356,6 +371,7 @@ mod tests {
 
     #[test]
     fn messages_may_be_in_any_frames_and_control_frames_between_them() {
+        let large = vec![0xFF; 70_000];
         let text = "grüße, мир, 世界, 🦀".repeat(20);
         let (one, two) = text.as_bytes().split_at(33);
         let bytes = [
@@ -364,14 +380,14 @@ mod tests {
             frame(0x00, b""),
             frame(0x8A, b"I am"),
             frame(0x80, two),
-            frame(0x82, &[0xFF; 70_000]),
+            frame(0x82, &large),
             frame(0x81, b""),
             frame(0x88, b"\x03\xe8bye"),
             b"what follows means nothing".to_vec(),
         ]
         .concat();
         let expected = Read {
-            data: [text.as_bytes(), &[0xFF; 70_000]].concat(),
+            data: [text.as_bytes(), &large].concat(),
             pings: vec![b"are you there?".to_vec()],
             closed: true,
         };

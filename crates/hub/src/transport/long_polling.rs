@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn polls_that_replace_each_other_lose_nothing() {
         let options = HubOptions::default();
-        let connection = Connection::new("a".into(), &options);
+        let connection = Connection::alone("a", &options);
         let session = Arc::new(Session::new(connection, &options));
         let sessions = Arc::new(Sessions::default());
         let start = || {

@@ -232,7 +232,7 @@ mod tests {
 
         fn connection(&self, id: &str) -> Arc<Resumable> {
             let resumable = Arc::new(Resumable::new(
-                Connection::new(id.into(), &self.options),
+                Connection::alone(id, &self.options),
                 &self.options,
             ));
             let attached = Attached::Resumable(Arc::clone(&resumable));

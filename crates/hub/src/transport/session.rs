@@ -291,7 +291,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_trickle() {
         let options = HubOptions::default();
-        let session = Session::new(Connection::new("a".into(), &options), &options);
+        let session = Session::new(Connection::alone("a", &options), &options);
         let patience = Duration::from_secs(10);
         let begun = Instant::now();
         let slow = body(20, 1_000, Duration::from_secs(4));
@@ -307,8 +307,10 @@ mod tests {
 
     #[test]
     fn of_two_polls_at_once_exactly_one_is_the_newest() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _within = runtime.enter();
         let options = HubOptions::default();
-        let session = Session::new(Connection::new("a".into(), &options), &options);
+        let session = Session::new(Connection::alone("a", &options), &options);
         let both = std::sync::Barrier::new(2);
         let take = || {
             both.wait();

@@ -20,8 +20,7 @@ use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::frame::Frame;
 use crate::pipe::Pipe;
-use crate::transport::frame_reader::{Event, FrameReader};
-use crate::writers::Writers;
+use crate::transport::frame_reader::{Event, FrameReader, Unread};
 
 /// How much is read from a socket at once, into memory that belongs to the thread and not to the connection.
 const SCRATCH: usize = 64 * 1024;
@@ -90,21 +89,35 @@ where
     poll_fn(move |context| pump.poll(context, socket))
 }
 
-/// A socket that [writers](Writers) share: they write what others send.
+/// A socket that [writers](crate::writers) share: they write what others send.
 pub(crate) struct SharedSocket {
     reader: OwnedReadHalf,
     connection: Arc<Connection>,
 }
 
 impl SharedSocket {
-    pub(crate) fn new(
-        socket: TcpStream,
-        connection: Arc<Connection>,
-        writers: &Arc<Writers>,
-    ) -> Self {
+    pub(crate) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
         let (reader, writer) = socket.into_split();
-        connection.share_socket(writer, writers);
+        connection.outbox.share(writer);
         Self { reader, connection }
+    }
+}
+
+impl SharedSocket {
+    /// Tries to write, and waits until the socket takes more if it does not.
+    fn poll_try(
+        &self,
+        context: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = self.reader.as_ref();
+        loop {
+            ready!(socket.poll_write_ready(context))?;
+            match write(socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 }
 
@@ -131,7 +144,7 @@ impl AsyncWrite for SharedSocket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+        self.poll_try(context, |socket| socket.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -139,14 +152,7 @@ impl AsyncWrite for SharedSocket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let socket: &TcpStream = self.reader.as_ref();
-        loop {
-            ready!(socket.poll_write_ready(context))?;
-            match socket.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        self.poll_try(context, |socket| socket.try_write_vectored(slices))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -255,7 +261,8 @@ impl Pump<'_> {
     }
 
     /// Takes bytes of the socket.
-    fn feed(&mut self, mut bytes: &mut [u8]) {
+    fn feed(&mut self, bytes: &mut [u8]) {
+        let mut bytes = Unread(bytes);
         while self.end.is_none() {
             match self.reader.next(&mut bytes) {
                 Ok(None) => return,

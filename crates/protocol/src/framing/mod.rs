@@ -118,7 +118,7 @@ impl Records {
 
 fn find_record(window: &[u8], searched: usize) -> Option<Found> {
     let unsearched = window.get(searched..).unwrap_or_default();
-    let at = unsearched.iter().position(|b| *b == RECORD_SEPARATOR)?;
+    let at = memchr::memchr(RECORD_SEPARATOR, unsearched)?;
     Some(Found {
         start: 0,
         length: searched + at,
