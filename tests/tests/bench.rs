@@ -120,6 +120,11 @@ async fn every_workload_is_measured_here_and_at_the_raw_limits() {
                 assert!(each.is_number(), "{report}");
                 continue;
             }
+            let most = rounds[0]["resident_bytes_at_most"].as_f64().unwrap();
+            assert!(
+                most >= rounds[0]["resident_bytes"].as_f64().unwrap(),
+                "{report}"
+            );
             let quantiles = ["p50", "p99", "p999", "max"];
             let latencies =
                 quantiles.map(|name| rounds[0][format!("{name}_microseconds")].as_f64().unwrap());

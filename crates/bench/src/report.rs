@@ -21,6 +21,7 @@ struct Figure {
     of: fn(&Round) -> Option<f64>,
 }
 
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 const FIGURES: &[Figure] = &[
     Figure {
         key: "per_second",
@@ -74,14 +75,15 @@ const FIGURES: &[Figure] = &[
         key: "resident_bytes",
         label: "resident, bytes",
         digits: 0,
-        of: resident,
+        of: |round| round.resident.map(|bytes| bytes as f64),
+    },
+    Figure {
+        key: "resident_bytes_at_most",
+        label: "resident at most, bytes",
+        digits: 0,
+        of: |round| round.resident_at_most.map(|bytes| bytes as f64),
     },
 ];
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn resident(round: &Round) -> Option<f64> {
-    round.resident.map(|bytes| bytes as f64)
-}
 
 fn per_million(cpu: f64, count: f64) -> Option<f64> {
     (count > 0.0).then(|| cpu / count * 1e6)
@@ -337,6 +339,7 @@ mod tests {
             server_cpu: Some(server_cpu),
             own_cpu: 0.1,
             resident: None,
+            resident_at_most: None,
             resident_each: None,
             latency: latencies(),
             faults: Faults::default(),

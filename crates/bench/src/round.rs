@@ -49,6 +49,8 @@ pub(crate) struct Round {
     pub(crate) own_cpu: f64,
     /// Resident memory of the server at the end of the measurement, in bytes.
     pub(crate) resident: Option<u64>,
+    /// The most resident memory of the server that was seen in the round, in bytes.
+    pub(crate) resident_at_most: Option<u64>,
     /// Resident memory that came with the connections, per connection, in bytes.
     pub(crate) resident_each: Option<f64>,
     /// In nanoseconds.
@@ -89,12 +91,16 @@ impl<'a> Meter<'a> {
             },
             own_cpu: cpu_seconds(&[std::process::id()])? - self.own_cpu,
             resident: known.then(|| resident_bytes(self.pids)).transpose()?,
+            resident_at_most: None,
             resident_each: None,
             latency: latencies(),
             faults: Faults::default(),
         })
     }
 }
+
+/// How often the server's memory is looked at. That is cheap, but not free.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The course of a round: first the server warms up, then it is measured.
 #[derive(Debug)]
@@ -104,6 +110,9 @@ pub(crate) struct Course<'a> {
     pub(crate) end: Instant,
     /// The clocks, and what had been counted when they were started.
     meter: Option<(Meter<'a>, u64)>,
+    /// The most memory that was seen, and when to look again.
+    resident: u64,
+    look: Instant,
 }
 
 impl<'a> Course<'a> {
@@ -114,22 +123,33 @@ impl<'a> Course<'a> {
             measure_from,
             end: measure_from + Duration::from_secs_f64(common.seconds),
             meter: None,
+            resident: 0,
+            look: began,
         }
     }
 
     /// Starts the clocks when the server is warm; whether they run. `count` is what has been done so far.
     pub(crate) fn is_measuring(&mut self, now: Instant, count: u64) -> anyhow::Result<bool> {
+        if now >= self.look && !self.pids.is_empty() {
+            self.look = now + LOOK;
+            self.resident = self.resident.max(resident_bytes(self.pids)?);
+        }
         if self.meter.is_none() && now >= self.measure_from {
             self.meter = Some((Meter::start(self.pids)?, count));
         }
         Ok(self.meter.is_some())
     }
 
-    /// When something changes by itself.
+    /// When there is something to do again.
     pub(crate) fn next(&self) -> Instant {
-        match self.meter {
+        let next = match self.meter {
             Some(_) => self.end,
             None => self.measure_from,
+        };
+        if self.pids.is_empty() {
+            next
+        } else {
+            next.min(self.look)
         }
     }
 
@@ -140,7 +160,9 @@ impl<'a> Course<'a> {
             None => (Meter::start(self.pids)?, count),
         };
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        meter.stop((count - before) as f64)
+        let mut round = meter.stop((count - before) as f64)?;
+        round.resident_at_most = round.resident.map(|bytes| bytes.max(self.resident));
+        Ok(round)
     }
 }
 
@@ -200,5 +222,45 @@ impl Drop for Progress {
         if self.terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Workload};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn memory_that_is_given_back_before_the_end_was_seen() {
+        let line = Line::try_parse_from(["bench", "echo"]).unwrap();
+        let Workload::Echo { common, .. } = line.args.workload else {
+            panic!("not what was asked for")
+        };
+        let subject = Subject {
+            name: "this process",
+            targets: Vec::new(),
+            pids: vec![std::process::id()],
+        };
+        let began = Instant::now();
+        let mut course = Course::new(began, &common, &subject);
+        let much = vec![1_u8; 256 << 20];
+        assert!(!course.is_measuring(began, 0).unwrap());
+        assert!(course.next() <= began + LOOK, "it is looked at again");
+        drop(std::hint::black_box(much));
+        let measuring = course.is_measuring(course.measure_from, 3).unwrap();
+        assert!(measuring);
+        let round = course.stop(5).unwrap();
+        let most = round.resident_at_most.unwrap();
+        assert!(most > 200 << 20, "{most}");
+        assert!(round.resident.unwrap() < 200 << 20, "{round:?}");
+        assert!((round.count - 2.0).abs() < 1e-9, "{round:?}");
     }
 }
