@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
-use end_to_end::{Hubcast, RedisServer};
+use end_to_end::{Conformance, Hubcast, RedisServer};
 use faulty_server::{Fault, FaultyServer};
 use serde_json::Value;
 
@@ -94,6 +94,10 @@ async fn every_workload_is_measured_here_and_at_the_raw_limits() {
             "deliveries",
         ),
         (&["rooms", "--rooms", "4", "--members", "3"], "deliveries"),
+        (
+            &["membership", "--members", "20", "--movers", "3"],
+            "joins and leaves",
+        ),
         (&["idle", "--connections", "50"], "connection seconds"),
         (&["churn", "--at-once", "4"], "connections"),
     ] {
@@ -215,6 +219,30 @@ async fn a_server_that_loses_doubles_swaps_or_damages_a_message_has_failed() {
 }
 
 #[tokio::test]
+async fn a_hub_with_other_names_for_joining_and_leaving_is_measured() {
+    let mut hub = Conformance::start().await;
+    let report = measured(
+        &["membership", "--members", "5", "--movers", "2"],
+        &[format!("{}/testHub", hub.url())],
+        &[
+            "--join-method",
+            "JoinGroup",
+            "--leave-method",
+            "LeaveGroup",
+            "--limits",
+        ],
+    )
+    .await;
+    assert_nothing_is_wrong(&report);
+    let what = report["what"].as_str().unwrap();
+    assert!(
+        what.contains("2 connections in and out of a room of 5 silent members"),
+        "{what}"
+    );
+    hub.assert_calm();
+}
+
+#[tokio::test]
 async fn what_cannot_be_measured_is_refused_with_the_reason() {
     let server = Hubcast::start(&[]).await;
     let url = chat(&server);
@@ -224,6 +252,7 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
         (&["fan-out", "--members", "0"], 2, "--members"),
         (&["fan-out", "--rate", "0"], 2, "--rate"),
         (&["fan-out", "--rate", "1", "--ahead", "1"], 2, "--ahead"),
+        (&["membership", "--movers", "0"], 2, "--movers"),
         (&["echo", "--bytes", "15"], 2, "--bytes"),
         (&["echo", "--seconds=-1"], 2, "--seconds"),
         (&["echo", "--echo-method", "\""], 2, "--echo-method"),
@@ -243,6 +272,11 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
         ),
         (
             &["rooms", "--url", &url, "--join-method", "Nonsense"],
+            1,
+            "a call failed",
+        ),
+        (
+            &["membership", "--url", &url, "--leave-method", "Nonsense"],
             1,
             "a call failed",
         ),

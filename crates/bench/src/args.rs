@@ -40,6 +40,13 @@ pub(crate) enum Workload {
         #[command(flatten)]
         common: Common,
     },
+    /// Connections that join and leave a room, over and over, while others are in it and silent.
+    Membership {
+        #[command(flatten)]
+        membership: Membership,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Connections that do nothing: what each of them occupies, and what keeping it alive costs. One round; start the server anew before.
     Idle {
         #[command(flatten)]
@@ -63,6 +70,8 @@ pub(crate) enum Workload {
         receive: String,
         #[arg(long)]
         join: String,
+        #[arg(long)]
+        leave: String,
         #[arg(long)]
         echo: String,
     },
@@ -132,6 +141,18 @@ pub(crate) struct Rooms {
 
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
+pub(crate) struct Membership {
+    /// How many are in the room all the time, and silent. A hub that tells everybody in a room who comes and goes, such as the chat, has to do more
+    /// the more there are; one that tells nobody shows what joining and leaving themselves cost.
+    #[arg(long, default_value_t = 1_000, value_name = "COUNT", value_parser = count(0..=1_000_000))]
+    pub(crate) members: u32,
+    /// How many others join and leave, each as fast as it is answered.
+    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = count(1..=10_000))]
+    pub(crate) movers: u32,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Idle {
     /// How many connections.
     #[arg(long, default_value_t = 10_000, value_name = "COUNT", value_parser = count(1..=1_000_000))]
@@ -185,6 +206,9 @@ pub(crate) struct Common {
     /// The hub's method that puts its caller into a room: JoinRoom(room).
     #[arg(long, default_value = "JoinRoom", value_name = "NAME", value_parser = name)]
     pub(crate) join_method: String,
+    /// The hub's method that takes its caller out of a room: LeaveRoom(room).
+    #[arg(long, default_value = "LeaveRoom", value_name = "NAME", value_parser = name)]
+    pub(crate) leave_method: String,
     /// The hub's method that tells everybody in a room something: SendMessage(room, user, text).
     #[arg(long, default_value = "SendMessage", value_name = "NAME", value_parser = name)]
     pub(crate) send_method: String,

@@ -43,6 +43,14 @@ pub(crate) fn echo(common: &Common, bytes: u32) -> anyhow::Result<Template> {
     template(&common.echo_method, &json!([text(bytes)]))
 }
 
+/// The calls that join a room and leave it.
+pub(crate) fn come_and_go(common: &Common, room: &str) -> anyhow::Result<Vec<Template>> {
+    [&common.join_method, &common.leave_method]
+        .into_iter()
+        .map(|method| template(method, &json!([room])))
+        .collect()
+}
+
 /// Appends the call that joins a room.
 pub(crate) fn join(common: &Common, room: &str, out: &mut Vec<u8>) {
     let record = record("join", &common.join_method, &json!([room]));

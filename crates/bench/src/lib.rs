@@ -9,6 +9,8 @@
 
 mod account;
 mod args;
+mod caller;
+mod calling;
 mod calls;
 mod churn;
 mod echo;
@@ -18,7 +20,9 @@ mod hear;
 mod idle;
 mod key;
 mod limit_process;
+mod limit_rooms;
 mod limits;
+mod membership;
 mod pool;
 mod process;
 mod report;
@@ -47,11 +51,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             writes,
             receive,
             join,
+            leave,
             echo,
         } => {
             let names = limits::Names {
                 receive: receive.clone(),
                 join: join.clone(),
+                leave: leave.clone(),
                 echo: echo.clone(),
             };
             return limit_process::serve(*writes, names);
@@ -60,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Workload::FanOut { common, .. } | Workload::Rooms { common, .. } => {
             (common, common.rounds, "deliveries")
         }
+        Workload::Membership { common, .. } => (common, common.rounds, "joins and leaves"),
         // Memory that was used once is not given back: a second round would measure less than the first.
         Workload::Idle { common, .. } => (common, 1, "connection seconds"),
         Workload::Churn { common, .. } => (common, common.rounds, "connections"),
@@ -133,6 +140,7 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
             };
             talk::run(plan, setup)
         }
+        Workload::Membership { membership, .. } => membership::run(membership, setup),
         Workload::Idle { idle, .. } => idle::run(idle, setup),
         Workload::Churn { churn, .. } => churn::run(churn, setup),
         Workload::Limit { .. } => bail!("a limit is served, not measured"),
@@ -180,6 +188,12 @@ fn describe(workload: &Workload, rounds: u32) -> String {
                 "rooms: {count} of {}, all talk, {bytes}, {ahead} ahead",
                 rooms.members
             );
+            (what, common)
+        }
+        Workload::Membership { membership, common } => {
+            let movers = counted(membership.movers, "connection");
+            let members = counted(membership.members, "silent member");
+            let what = format!("membership: {movers} in and out of a room of {members}");
             (what, common)
         }
         Workload::Idle { idle, common } => {

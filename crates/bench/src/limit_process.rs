@@ -32,6 +32,7 @@ impl LimitProcess {
             })
             .args(["--receive", &common.receive_method])
             .args(["--join", &common.join_method])
+            .args(["--leave", &common.leave_method])
             .args(["--echo", &common.echo_method])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

@@ -1,9 +1,8 @@
 //! The raw limits: servers that do nothing but move the same bytes.
 //!
-//! They are written by hand on one thread and one poll. They know no users, no groups that anybody could leave, no time-outs and no errors,
+//! They are written by hand on one thread and one poll. They know no users, no connection in two rooms, no time-outs and no errors,
 //! and cut their few fields out of the messages of this very load generator, at places that they know.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
@@ -14,10 +13,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Writes;
 use crate::frames::{Decoder, Piece, RECORD_SEPARATOR, server_close, server_text};
+use crate::limit_rooms::Rooms;
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// A client's address in the room's list, and everything that is known of it.
+/// A client, and everything that is known of it.
 #[derive(Debug)]
 struct Member {
     stream: TcpStream,
@@ -25,16 +25,8 @@ struct Member {
     decoder: Decoder,
     /// What waits for the socket, or for the end of the batch.
     out: Vec<u8>,
-    room: Option<usize>,
     greeted: bool,
     closing: bool,
-}
-
-#[derive(Debug, Default)]
-struct Room {
-    members: Vec<usize>,
-    /// What has been said in this batch: the same bytes for everybody.
-    said: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -42,11 +34,11 @@ struct Server {
     writes: Writes,
     receive: String,
     join: String,
+    leave: String,
     echo: String,
     members: Vec<Option<Member>>,
     free: Vec<usize>,
-    rooms: Vec<Room>,
-    names: HashMap<Vec<u8>, usize>,
+    rooms: Rooms,
     /// The rooms in which something was said in this batch.
     loud: Vec<usize>,
 }
@@ -62,6 +54,7 @@ struct Call<'a> {
 pub(crate) struct Names {
     pub(crate) receive: String,
     pub(crate) join: String,
+    pub(crate) leave: String,
     pub(crate) echo: String,
 }
 
@@ -80,11 +73,11 @@ pub(crate) fn serve(
         writes,
         receive: names.receive,
         join: names.join,
+        leave: names.leave,
         echo: names.echo,
         members: Vec::new(),
         free: Vec::new(),
-        rooms: Vec::new(),
-        names: HashMap::new(),
+        rooms: Rooms::default(),
         loud: Vec::new(),
     };
     let mut events = Events::with_capacity(1024);
@@ -126,7 +119,6 @@ impl Server {
                 upgraded: false,
                 decoder: Decoder::default(),
                 out: Vec::new(),
-                room: None,
                 greeted: false,
                 closing: false,
             };
@@ -162,8 +154,7 @@ impl Server {
 
     /// Whether something will be said in the client's room at the end of the batch: what waits for it goes with that.
     fn will_be_written(&self, id: usize) -> bool {
-        let member = self.members.get(id).and_then(Option::as_ref);
-        let room = member.and_then(|member| self.rooms.get(member.room?));
+        let room = self.rooms.of(id).and_then(|room| self.rooms.get(room));
         room.is_some_and(|room| !room.said.is_empty())
     }
 
@@ -212,8 +203,10 @@ impl Server {
         if call.target == self.echo.as_bytes() {
             result = call.arguments;
         } else if call.target == self.join.as_bytes() {
-            self.join(id, call.arguments);
-        } else if let Some(room) = member.room {
+            self.rooms.join(id, call.arguments);
+        } else if call.target == self.leave.as_bytes() {
+            self.rooms.leave(id);
+        } else if let Some(room) = self.rooms.of(id) {
             let said = memchr(b',', call.arguments).and_then(|at| call.arguments.get(at + 1..));
             self.say(room, said.unwrap_or_default());
         }
@@ -221,24 +214,13 @@ impl Server {
         if self.writes == Writes::Each {
             let mut answer = Vec::new();
             completion(&mut answer, call.id, result);
-            return self.flush(id, &answer);
+            self.flush(id, &answer);
+            return;
         }
         let Some(Some(member)) = self.members.get_mut(id) else {
             return;
         };
         completion(&mut member.out, call.id, result);
-    }
-
-    fn join(&mut self, id: usize, room: &[u8]) {
-        let rooms = &mut self.rooms;
-        let room = *self.names.entry(room.to_vec()).or_insert_with(|| {
-            rooms.push(Room::default());
-            rooms.len() - 1
-        });
-        if let (Some(Some(member)), Some(of)) = (self.members.get_mut(id), rooms.get_mut(room)) {
-            member.room = Some(room);
-            of.members.push(id);
-        }
     }
 
     fn say(&mut self, room: usize, said: &[u8]) {
@@ -269,14 +251,16 @@ impl Server {
             return;
         };
         let mut said = std::mem::take(&mut of.said);
-        let members = std::mem::take(&mut of.members);
-        for member in &members {
-            self.flush(*member, &said);
+        let mut at = 0;
+        while let Some(member) = self.rooms.member(room, at) {
+            // Where one has ended, the last one is now.
+            if self.flush(member, &said) {
+                at += 1;
+            }
         }
         said.clear();
         if let Some(of) = self.rooms.get_mut(room) {
             of.said = said;
-            of.members = members;
         }
     }
 
@@ -288,10 +272,10 @@ impl Server {
         self.loud = loud;
     }
 
-    /// Writes what waits for a client and then this, in one call.
-    fn flush(&mut self, id: usize, more: &[u8]) {
+    /// Writes what waits for a client and then this, in one call; whether the client is still there.
+    fn flush(&mut self, id: usize, more: &[u8]) -> bool {
         let Some(Some(member)) = self.members.get_mut(id) else {
-            return;
+            return false;
         };
         let total = member.out.len() + more.len();
         if total > 0 {
@@ -299,7 +283,10 @@ impl Server {
             let written = match member.stream.write_vectored(&pieces) {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                Err(_) => return self.end(id),
+                Err(_) => {
+                    self.end(id);
+                    return false;
+                }
             };
             let waited = member.out.len();
             if written >= waited {
@@ -313,25 +300,23 @@ impl Server {
             }
         }
         if member.out.is_empty() {
-            if member.out.capacity() > 4096 || member.room.is_none() {
+            if member.out.capacity() > 4096 || self.rooms.of(id).is_none() {
                 member.out = Vec::new();
             }
             if member.closing {
                 self.end(id);
+                return false;
             }
         }
+        true
     }
 
     fn end(&mut self, id: usize) {
-        let Some(slot) = self.members.get_mut(id) else {
-            return;
-        };
-        let Some(member) = slot.take() else {
-            return;
-        };
-        self.free.push(id);
-        if let Some(room) = member.room.and_then(|room| self.rooms.get_mut(room)) {
-            room.members.retain(|other| *other != id);
+        self.rooms.leave(id);
+        if let Some(slot) = self.members.get_mut(id)
+            && slot.take().is_some()
+        {
+            self.free.push(id);
         }
     }
 }
