@@ -9,7 +9,7 @@ use std::time::Duration;
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
 use end_to_end::{Conformance, Hubcast, RedisServer};
-use faulty_server::{Fault, FaultyServer};
+use faulty_server::{Fault, FaultyServer, LATE};
 use serde_json::Value;
 
 /// How long a run of a second or two may take on a machine that has other things to do.
@@ -49,14 +49,21 @@ async fn bench(arguments: &[&str]) -> Ran {
 async fn measured(workload: &[&str], urls: &[String], more: &[&str]) -> Value {
     let mut arguments = workload.to_vec();
     arguments.extend(QUICK);
-    arguments.push("--json");
     for url in urls {
         arguments.extend(["--url", url]);
     }
     arguments.extend(more);
-    let ran = bench(&arguments).await;
-    assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stdout))
+    let (code, report) = reported(&arguments).await;
+    assert_eq!(code, Some(0), "{arguments:?}: {report}");
+    report
+}
+
+/// The exit code of a run, and its figures as JSON.
+async fn reported(arguments: &[&str]) -> (Option<i32>, Value) {
+    let ran = bench(&[arguments, &["--json"]].concat()).await;
+    let report = serde_json::from_str(&ran.stdout)
+        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", ran.stderr));
+    (ran.code, report)
 }
 
 fn chat(server: &Hubcast) -> String {
@@ -219,6 +226,133 @@ async fn a_server_that_loses_doubles_swaps_or_damages_a_message_has_failed() {
 }
 
 #[tokio::test]
+async fn calls_beside_a_room_and_slow_members_in_it_are_told_from_its_messages() {
+    let mut server = Hubcast::start(&[]).await;
+    let pid = server.id().to_string();
+    let url = chat(&server);
+    // Far more is said than may wait for one member in the server and in the system.
+    let (code, report) = reported(&[
+        "fan-out",
+        "--members",
+        "4",
+        "--bytes",
+        "30000",
+        "--callers",
+        "3",
+        "--slow",
+        "2",
+        "--limits",
+        "--rounds",
+        "1",
+        "--seconds",
+        "2",
+        "--warm-up",
+        "0.1",
+        "--pid",
+        &pid,
+        "--url",
+        &url,
+    ])
+    .await;
+    assert_eq!(code, Some(0), "{report}");
+    assert_nothing_is_wrong(&report);
+    let what = report["what"].as_str().unwrap();
+    assert!(what.contains("3 callers beside, 2 slow members"), "{what}");
+    for subject in ["server", "one_write", "coalesced"] {
+        let round = &report["subjects"][subject]["rounds"][0];
+        assert_eq!(round["slow_members_ended"], 2.0, "{subject}: {report}");
+        // As many as were due, whatever the room did: 20 per second of each.
+        let calls = round["calls_beside"].as_u64().unwrap();
+        assert!((119..=121).contains(&calls), "{subject}: {report}");
+        let quantiles = ["p50", "p99", "max"]
+            .map(|name| round[format!("calls_beside_{name}_microseconds")].as_f64());
+        assert!(
+            quantiles.is_sorted() && quantiles[0] > Some(0.0),
+            "{report}"
+        );
+    }
+    server.logs(LIMIT, &["too_slow"]).await;
+    server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_with_calls_beside_a_room_or_with_joins_and_leaves_is_found() {
+    for (fault, counted) in [
+        (Fault::IgnoresCall, "lost"),
+        (Fault::RefusesCall, "errors"),
+        (Fault::AnswersTwice, "doubled"),
+        (Fault::AnswersWrongly, "errors"),
+    ] {
+        for workload in [
+            &[
+                "fan-out",
+                "--members",
+                "2",
+                "--ahead",
+                "1",
+                "--callers",
+                "1",
+            ][..],
+            &["membership", "--members", "2", "--movers", "2"],
+        ] {
+            if fault == Fault::AnswersWrongly && workload[0] == "membership" {
+                // Whatever joining returns is right.
+                continue;
+            }
+            let server = FaultyServer::start(Some(fault)).await;
+            let url = server.url();
+            let mut arguments = workload.to_vec();
+            arguments.extend(["--url", &url, "--rounds", "1", "--seconds", "0.5"]);
+            arguments.extend(["--warm-up", "0", "--patience", "1"]);
+            let (code, report) = reported(&arguments).await;
+            assert_eq!(code, Some(1), "{fault:?}, {workload:?}: {report}");
+            assert_eq!(report["faults"][counted], 1, "{fault:?}: {report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_to_a_call_beside_a_room_is_seen_and_holds_no_other_up() {
+    let server = FaultyServer::start(Some(Fault::AnswersLate)).await;
+    let report = measured(
+        &["fan-out", "--members", "2", "--rate", "10"],
+        &[server.url()],
+        &["--callers", "1"],
+    )
+    .await;
+    assert_nothing_is_wrong(&report);
+    let round = &report["subjects"]["server"]["rounds"][0];
+    let late = LATE.as_secs_f64() * 1e6;
+    let [half, most] =
+        ["p50", "max"].map(|name| round[format!("calls_beside_{name}_microseconds")].as_f64());
+    assert!(most >= Some(late * 0.99), "{report}");
+    assert!(half < Some(late * 0.9), "{report}");
+    // All that were due in half a second were made.
+    let calls = round["calls_beside"].as_u64().unwrap();
+    assert!((10..=11).contains(&calls), "{report}");
+}
+
+#[tokio::test]
+async fn what_a_slow_member_misses_is_not_lost_and_what_others_miss_is() {
+    for fault in [None, Some(Fault::Loses)] {
+        let server = FaultyServer::start(fault).await;
+        let url = server.url();
+        let mut arguments = vec!["fan-out", "--members", "3", "--slow", "2"];
+        arguments.extend(["--bytes", "30000", "--url", &url, "--rounds", "1"]);
+        arguments.extend(["--seconds", "0.5", "--warm-up", "0.1", "--patience", "1"]);
+        let (code, report) = reported(&arguments).await;
+        assert_eq!(code, Some(i32::from(fault.is_some())), "{report}");
+        let lost = u64::from(fault.is_some());
+        assert_eq!(report["faults"]["lost"], lost, "{report}");
+        assert_eq!(report["faults"]["errors"], 0, "{report}");
+        assert_eq!(report["ok"], fault.is_none(), "{report}");
+        // It keeps everything for them, and ends nobody.
+        let round = &report["subjects"]["server"]["rounds"][0];
+        assert_eq!(round["slow_members_ended"], 0.0, "{report}");
+    }
+}
+
+#[tokio::test]
 async fn a_hub_with_other_names_for_joining_and_leaving_is_measured() {
     let mut hub = Conformance::start().await;
     let report = measured(
@@ -252,6 +386,8 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
         (&["fan-out", "--members", "0"], 2, "--members"),
         (&["fan-out", "--rate", "0"], 2, "--rate"),
         (&["fan-out", "--rate", "1", "--ahead", "1"], 2, "--ahead"),
+        (&["fan-out", "--callers=-1"], 2, "--callers"),
+        (&["fan-out", "--slow", "many"], 2, "--slow"),
         (&["membership", "--movers", "0"], 2, "--movers"),
         (&["echo", "--bytes", "15"], 2, "--bytes"),
         (&["echo", "--seconds=-1"], 2, "--seconds"),

@@ -120,6 +120,14 @@ pub(crate) struct FanOut {
     /// so that one that had to wait for its turn to be sent is not flattered. A server that falls more than ten seconds behind has failed.
     #[arg(long, value_name = "PER_SECOND", value_parser = rate, conflicts_with = "ahead")]
     pub(crate) rate: Option<f64>,
+    /// How many further connections, in no room, call Echo while the room talks: each 20 times a second, with 64 bytes, whatever the server does. Their
+    /// latencies are shown by themselves, and count from when a call was due.
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=10_000))]
+    pub(crate) callers: u32,
+    /// How many further members never read once they are in the room. The server may end them, and what they miss is not lost; everybody else is to get
+    /// everything. A round has to say more than the system and the server keep for them, or nobody notices that they do not read.
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=100_000))]
+    pub(crate) slow: u32,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -58,6 +58,11 @@ impl Caller {
     pub(crate) fn under_way(&self) -> usize {
         self.waiting.len()
     }
+
+    /// What the latency of its oldest call without an answer counts from.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(|(_, since)| *since)
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +77,7 @@ mod tests {
         let [one, two] = [first, second].map(|since| caller.call(since));
         assert_eq!(caller.under_way(), 2);
         assert_eq!(caller.answered(two, &mut faults), Some(second));
+        assert_eq!(caller.oldest(), Some(first));
         assert_eq!(caller.answered(one, &mut faults), Some(first));
         assert_eq!(caller.under_way(), 0);
         assert_eq!(faults, Faults::default());

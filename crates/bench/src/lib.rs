@@ -1,6 +1,6 @@
 //! `hubcast bench`: loads a SignalR server, counts every message, and measures what it costs.
 //!
-//! It loads any server by its URL; what it does not know is which one. Everything runs on one thread with one poll, and a message that is received
+//! It loads any server by its URL; what it does not know is which one. A workload runs on one thread with one poll, and a message that is received
 //! costs a comparison of its bytes with what they should be, so that the server is the busier of the two. Every message carries its sender and its
 //! number, and every receiver's are checked: a run in which something was lost, doubled or out of order has failed, whatever its figures.
 //!
@@ -9,6 +9,7 @@
 
 mod account;
 mod args;
+mod beside;
 mod caller;
 mod calling;
 mod calls;
@@ -25,9 +26,11 @@ mod limits;
 mod membership;
 mod pool;
 mod process;
+mod regular;
 mod report;
 mod round;
 mod sender;
+mod slow;
 mod talk;
 mod target;
 
@@ -126,6 +129,8 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 bytes: fan_out.bytes,
                 ahead: fan_out.ahead(),
                 rate: fan_out.rate,
+                callers: fan_out.callers,
+                slow: fan_out.slow,
             };
             talk::run(plan, setup)
         }
@@ -137,6 +142,8 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 bytes: rooms.bytes,
                 ahead: rooms.ahead,
                 rate: None,
+                callers: 0,
+                slow: 0,
             };
             talk::run(plan, setup)
         }
@@ -177,7 +184,13 @@ fn describe(workload: &Workload, rounds: u32) -> String {
             let members = counted(fan_out.members, "member");
             let senders = counted(fan_out.senders, "sender");
             let bytes = counted(fan_out.bytes, "byte");
-            let what = format!("fan-out: {members}, {senders}, {bytes}, {pace}");
+            let mut what = format!("fan-out: {members}, {senders}, {bytes}, {pace}");
+            if fan_out.callers > 0 {
+                what = format!("{what}, {} beside", counted(fan_out.callers, "caller"));
+            }
+            if fan_out.slow > 0 {
+                what = format!("{what}, {}", counted(fan_out.slow, "slow member"));
+            }
             (what, common)
         }
         Workload::Rooms { rooms, common } => {

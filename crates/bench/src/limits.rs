@@ -17,6 +17,9 @@ use crate::limit_rooms::Rooms;
 
 const LISTENER: Token = Token(usize::MAX);
 
+/// How much may wait for a client, which is ended when more does: what grows for ever if somebody does not read is no server, not even a raw one.
+const MAX_OUT: usize = 4 << 20;
+
 /// A client, and everything that is known of it.
 #[derive(Debug)]
 struct Member {
@@ -288,6 +291,10 @@ impl Server {
                     return false;
                 }
             };
+            if total - written > MAX_OUT {
+                self.end(id);
+                return false;
+            }
             let waited = member.out.len();
             if written >= waited {
                 member.out.clear();

@@ -147,6 +147,20 @@ impl Pool {
         }
     }
 
+    /// Lets a connection read, or not: then what it is sent stays in the system until the server can send no more.
+    pub(crate) fn listen(&mut self, id: usize, listen: bool) -> io::Result<()> {
+        let Some(Some(link)) = self.links.get_mut(id) else {
+            return Ok(());
+        };
+        let interest = if listen {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::WRITABLE
+        };
+        let registry = self.poll.registry();
+        registry.reregister(&mut link.stream, Token(id), interest)
+    }
+
     /// Writes what waits on a connection, as far as its socket takes it.
     pub(crate) fn flush(&mut self, id: usize, listener: &mut impl Listener) {
         if let Some(Some(link)) = self.links.get_mut(id)

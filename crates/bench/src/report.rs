@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::account::Faults;
@@ -45,25 +46,49 @@ const FIGURES: &[Figure] = &[
         key: "p50_microseconds",
         label: "latency p50, µs",
         digits: 0,
-        of: |round| latency(round, 0.5),
+        of: |round| latency(&round.latency, 0.5),
     },
     Figure {
         key: "p99_microseconds",
         label: "latency p99, µs",
         digits: 0,
-        of: |round| latency(round, 0.99),
+        of: |round| latency(&round.latency, 0.99),
     },
     Figure {
         key: "p999_microseconds",
         label: "latency p99.9, µs",
         digits: 0,
-        of: |round| latency(round, 0.999),
+        of: |round| latency(&round.latency, 0.999),
     },
     Figure {
         key: "max_microseconds",
         label: "latency max, µs",
         digits: 0,
-        of: |round| latency(round, 1.0),
+        of: |round| latency(&round.latency, 1.0),
+    },
+    Figure {
+        key: "calls_beside_p50_microseconds",
+        label: "calls beside, p50, µs",
+        digits: 0,
+        of: |round| latency(&round.beside, 0.5),
+    },
+    Figure {
+        key: "calls_beside_p99_microseconds",
+        label: "calls beside, p99, µs",
+        digits: 0,
+        of: |round| latency(&round.beside, 0.99),
+    },
+    Figure {
+        key: "calls_beside_max_microseconds",
+        label: "calls beside, max, µs",
+        digits: 0,
+        of: |round| latency(&round.beside, 1.0),
+    },
+    Figure {
+        key: "slow_members_ended",
+        label: "slow members that were ended",
+        digits: 0,
+        of: |round| round.slow_ended.map(|count| count as f64),
     },
     Figure {
         key: "resident_bytes_per_connection",
@@ -90,9 +115,8 @@ fn per_million(cpu: f64, count: f64) -> Option<f64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn latency(round: &Round, quantile: f64) -> Option<f64> {
-    let measured = !round.latency.is_empty();
-    measured.then(|| round.latency.value_at_quantile(quantile) as f64 / 1e3)
+fn latency(of: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    (!of.is_empty()).then(|| of.value_at_quantile(quantile) as f64 / 1e3)
 }
 
 /// The rounds of a run.
@@ -255,6 +279,7 @@ fn round_json(round: &Round) -> Value {
         ("server_cpu_seconds", json!(round.server_cpu)),
         ("generator_cpu_seconds", json!(round.own_cpu)),
         ("latencies", json!(round.latency.len())),
+        ("calls_beside", json!(round.beside.len())),
         ("faults", round.faults.json()),
     ];
     let figures = FIGURES
@@ -342,6 +367,8 @@ mod tests {
             resident_at_most: None,
             resident_each: None,
             latency: latencies(),
+            beside: latencies(),
+            slow_ended: None,
             faults: Faults::default(),
         }
     }

@@ -55,6 +55,10 @@ pub(crate) struct Round {
     pub(crate) resident_each: Option<f64>,
     /// In nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// Of calls beside a room, in nanoseconds.
+    pub(crate) beside: Histogram<u64>,
+    /// How many members who do not read were ended by the server, if there were any.
+    pub(crate) slow_ended: Option<usize>,
     pub(crate) faults: Faults,
 }
 
@@ -94,6 +98,8 @@ impl<'a> Meter<'a> {
             resident_at_most: None,
             resident_each: None,
             latency: latencies(),
+            beside: latencies(),
+            slow_ended: None,
             faults: Faults::default(),
         })
     }
@@ -106,7 +112,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Course<'a> {
     pids: &'a [u32],
-    measure_from: Instant,
+    pub(crate) measure_from: Instant,
     pub(crate) end: Instant,
     /// The clocks, and what had been counted when they were started.
     meter: Option<(Meter<'a>, u64)>,

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::account::{Faults, Ledger};
 use crate::args::Common;
+use crate::beside::Beside;
 use crate::calls;
 use crate::gather::{Gathered, gather, leave};
 use crate::hear::{Ear, Heard};
@@ -15,6 +16,7 @@ use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
 use crate::round::{Course, Round, Setup, latencies, nanoseconds};
 use crate::sender::{Sender, Slot};
+use crate::slow::{self, Slow};
 
 /// What is said, by whom and to whom.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +31,30 @@ pub(crate) struct Plan {
     pub(crate) ahead: u32,
     /// Messages per second, of all senders.
     pub(crate) rate: Option<f64>,
+    /// Connections in no room that call meanwhile.
+    pub(crate) callers: u32,
+    /// Further members of the first room, who do not read.
+    pub(crate) slow: u32,
 }
 
 impl Plan {
     /// The connection of a sender: the first members of every room talk.
     fn link(&self, who: u32) -> usize {
         (who / self.senders * self.members + who % self.senders) as usize
+    }
+
+    /// How many are to get everything.
+    fn listeners(&self) -> usize {
+        self.rooms as usize * self.members as usize
+    }
+
+    /// The room of a connection: all listeners come before the slow members.
+    fn room(&self, id: usize) -> usize {
+        if id < self.listeners() {
+            id / self.members as usize
+        } else {
+            0
+        }
     }
 }
 
@@ -52,6 +72,7 @@ struct Talk<'a> {
     faults: Faults,
     latency: Histogram<u64>,
     gathered: Gathered,
+    slow: Slow,
     delivered: u64,
     now: Instant,
     last_delivery: Instant,
@@ -63,7 +84,7 @@ struct Talk<'a> {
 
 /// Runs one round.
 pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
-    let links = plan.rooms as usize * plan.members as usize;
+    let links = plan.listeners() + plan.slow as usize;
     if plan.senders > plan.members {
         bail!(
             "{} senders do not fit into a room of {}",
@@ -71,14 +92,20 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
             plan.members
         );
     }
-    allow_connections(links)?;
+    allow_connections(links + plan.callers as usize)?;
     let mut pool = Pool::new(&setup.subject.targets)?;
     let nonce = setup.nonce.clone();
     let mut talk = Talk::new(plan, setup.common, &nonce)?;
     gather(&mut pool, &mut talk, links, setup)?;
+    talk.slow.stop_reading(&mut pool)?;
+    let beside = match plan.callers {
+        0 => None,
+        count => Some(Beside::gather(count, setup)?),
+    };
 
     let began = Instant::now();
     let mut course = Course::new(began, setup.common, setup.subject);
+    let beside = beside.map(|beside| beside.start(began, &course, setup.patience()));
     let mut due = 0_u64;
     talk.last_delivery = began;
     while talk.faults.errors == 0 {
@@ -117,6 +144,17 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
         }
         pool.turn(now + Duration::from_millis(20), &mut talk)?;
     }
+    if let Some(beside) = beside {
+        let (latency, faults) = beside.finish(setup)?;
+        round.beside = latency;
+        talk.faults.add(&faults);
+    }
+    match slow::ask(&mut pool, &mut talk, setup)? {
+        0 => {}
+        left => talk.faults.error(format!(
+            "{left} slow members are neither answered nor ended"
+        )),
+    }
     talk.leaving = true;
     leave(&mut pool, &mut talk, links, setup)?;
     let per_room = plan.senders as usize;
@@ -136,6 +174,7 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
             .faults
             .error(format!("{count} calls were not answered")),
     }
+    round.slow_ended = talk.slow.ended();
     round.latency = talk.latency;
     round.faults = talk.faults;
     Ok(round)
@@ -157,7 +196,8 @@ impl<'a> Talk<'a> {
         };
         let calls = (0..plan.rooms)
             .map(|room| calls::say(common, &room_name(nonce, room as usize), plan.bytes));
-        let pairs = plan.rooms as usize * plan.members as usize * plan.senders as usize;
+        let listeners = plan.listeners();
+        let pairs = listeners * plan.senders as usize;
         Ok(Self {
             plan,
             common,
@@ -169,6 +209,7 @@ impl<'a> Talk<'a> {
             faults: Faults::default(),
             latency: latencies(),
             gathered: Gathered::default(),
+            slow: Slow::new(listeners..listeners + plan.slow as usize),
             delivered: 0,
             now,
             last_delivery: now,
@@ -334,13 +375,15 @@ fn room_name(nonce: &str, room: usize) -> String {
 
 impl Listener for Talk<'_> {
     fn opened(&mut self, id: usize, out: &mut Vec<u8>) {
-        let room = id / self.plan.members as usize;
+        let room = self.plan.room(id);
         calls::join(self.common, &room_name(self.nonce, room), out);
         self.gathered.opened += 1;
     }
 
     fn record(&mut self, id: usize, record: &[u8], _: &mut Vec<u8>) {
-        match self.ear.hear(record) {
+        let heard = self.ear.hear(record);
+        match heard {
+            _ if self.slow.is(id) => self.slow.heard(&heard),
             Heard::Message(key) => self.delivered(id, key),
             Heard::Completion(key) => self.answered(id, key),
             Heard::Joined => self.gathered.joined += 1,
@@ -352,9 +395,12 @@ impl Listener for Talk<'_> {
 
     fn closed(&mut self, id: usize, reason: Option<String>) {
         self.gathered.closed += 1;
-        if let Some(reason) = reason
-            && !self.leaving
-        {
+        if self.leaving {
+            return;
+        }
+        if self.slow.is(id) {
+            self.slow.closed();
+        } else if let Some(reason) = reason {
             self.faults.error(format!("connection {id}: {reason}"));
         }
     }
@@ -367,6 +413,12 @@ impl Listener for Talk<'_> {
 impl AsRef<Gathered> for Talk<'_> {
     fn as_ref(&self) -> &Gathered {
         &self.gathered
+    }
+}
+
+impl AsRef<Slow> for Talk<'_> {
+    fn as_ref(&self) -> &Slow {
+        &self.slow
     }
 }
 

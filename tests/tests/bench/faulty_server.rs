@@ -1,4 +1,5 @@
-//! A hub of one room that does one thing wrong, once: with the third message of the first sender, for the first member.
+//! A hub of one room that does one thing wrong, once: with the third message of the first sender, for that sender itself, or with the third call
+//! of the first caller.
 
 #![allow(
     clippy::expect_used,
@@ -7,12 +8,14 @@
 )]
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
 /// What is wrong.
@@ -34,7 +37,20 @@ pub(crate) enum Fault {
     DoesNotAnswer,
     /// Its sender is answered with an error.
     Refuses,
+    /// A call that says nothing in a room is not answered.
+    IgnoresCall,
+    /// It is answered with an error.
+    RefusesCall,
+    /// It is answered twice.
+    AnswersTwice,
+    /// It is answered with something else.
+    AnswersWrongly,
+    /// It is answered after [`LATE`].
+    AnswersLate,
 }
+
+/// How long an answer is held back.
+pub(crate) const LATE: Duration = Duration::from_millis(500);
 
 /// Which message it is about: the key of sender 0, number 2.
 const VICTIM: &str = "hb00000000000002";
@@ -119,52 +135,73 @@ impl Room {
             tell(me, "{}".to_owned());
         } else if call["target"] == "JoinRoom" {
             self.members.push(me.clone());
-            tell(me, answer(&call["invocationId"]));
+            reply(me, &call["invocationId"], &Value::Null, fault);
+        } else if call["target"] == "LeaveRoom" {
+            self.members.retain(|member| !member.same_channel(me));
+            reply(me, &call["invocationId"], &Value::Null, fault);
+        } else if call["target"] == "Echo" {
+            reply(me, &call["invocationId"], &call["arguments"][0], fault);
         } else if call["target"] == "SendMessage" {
             let text = call["arguments"][2].as_str().expect("a text");
-            self.say(text, fault);
+            self.say(text, me, fault);
             match fault {
                 Some(Fault::DoesNotAnswer) if text.starts_with(VICTIM) => {}
                 Some(Fault::Refuses) if text.starts_with(VICTIM) => {
-                    let id = &call["invocationId"];
-                    tell(
-                        me,
-                        json!({"type": 3, "invocationId": id, "error": "no"}).to_string(),
-                    );
+                    tell(me, refusal(&call["invocationId"]));
                 }
-                _ => tell(me, answer(&call["invocationId"])),
+                _ => tell(me, answer(&call["invocationId"], &Value::Null)),
             }
         }
     }
 
-    fn say(&mut self, text: &str, fault: Option<Fault>) {
-        let mut members = self.members.iter();
-        let first = members.next().expect("a sender is a member");
-        for member in members {
+    fn say(&mut self, text: &str, me: &Member, fault: Option<Fault>) {
+        for member in self.members.iter().filter(|other| !other.same_channel(me)) {
             tell(member, message(text));
         }
         let is_victim = text.starts_with(VICTIM);
         match fault.filter(|_| is_victim) {
-            None | Some(Fault::DoesNotAnswer | Fault::Refuses) => tell(first, message(text)),
             Some(Fault::Loses) => {}
             Some(Fault::Doubles) => {
-                tell(first, message(text));
-                tell(first, message(text));
+                tell(me, message(text));
+                tell(me, message(text));
             }
             Some(Fault::Swaps) => self.held = Some(message(text)),
-            Some(Fault::Damages) => tell(first, message(&text.replace("xx", "xy"))),
+            Some(Fault::Damages) => tell(me, message(&text.replace("xx", "xy"))),
             Some(Fault::Invents) => {
-                tell(first, message(text));
-                tell(first, message(&text.replace(VICTIM, NOBODYS)));
+                tell(me, message(text));
+                tell(me, message(&text.replace(VICTIM, NOBODYS)));
             }
             // Those that are gone already need not be told.
-            Some(Fault::HangsUp) => drop(first.send(None)),
+            Some(Fault::HangsUp) => drop(me.send(None)),
+            // What is wrong is something else.
+            _ => tell(me, message(text)),
         }
         if text.starts_with(NEXT)
             && let Some(held) = self.held.take()
         {
-            tell(first, held);
+            tell(me, held);
         }
+    }
+}
+
+/// Answers a call that says nothing in a room.
+fn reply(me: &Member, id: &Value, result: &Value, fault: Option<Fault>) {
+    match fault.filter(|_| id == VICTIM) {
+        Some(Fault::IgnoresCall) => {}
+        Some(Fault::RefusesCall) => tell(me, refusal(id)),
+        Some(Fault::AnswersTwice) => {
+            tell(me, answer(id, result));
+            tell(me, answer(id, result));
+        }
+        Some(Fault::AnswersWrongly) => tell(me, answer(id, &json!("something else"))),
+        Some(Fault::AnswersLate) => {
+            let (me, late) = (me.clone(), answer(id, result));
+            tokio::spawn(async move {
+                sleep(LATE).await;
+                tell(&me, late);
+            });
+        }
+        _ => tell(me, answer(id, result)),
     }
 }
 
@@ -177,6 +214,10 @@ fn message(text: &str) -> String {
     json!({"type": 1, "target": "ReceiveMessage", "arguments": ["bench", text]}).to_string()
 }
 
-fn answer(id: &Value) -> String {
-    json!({"type": 3, "invocationId": id, "result": null}).to_string()
+fn answer(id: &Value, result: &Value) -> String {
+    json!({"type": 3, "invocationId": id, "result": result}).to_string()
+}
+
+fn refusal(id: &Value) -> String {
+    json!({"type": 3, "invocationId": id, "error": "no"}).to_string()
 }
