@@ -67,7 +67,7 @@ impl<H: Hub> Served<H> {
         &self,
         connection: &Arc<Connection>,
         input: &Pipe,
-    ) -> Result<Intake, CloseReason> {
+    ) -> Result<Box<Intake>, CloseReason> {
         let options = &self.lifetime.options;
         let mut records = Records::new();
         let shaken = tokio::select! {
@@ -81,7 +81,7 @@ impl<H: Hub> Served<H> {
                 connection.agree_on_version(version, options);
                 // Before anything else can be sent to it: nothing may precede the answer.
                 connection.answer(Frame::accepted(encoding));
-                Ok(Intake::new(records, connection, options))
+                Ok(Box::new(Intake::new(records, connection, options)))
             }
             Err(reason) => {
                 if let Some(text) = refusal(&reason) {
@@ -100,7 +100,7 @@ impl<H: Hub> Served<H> {
         &self,
         connection: &Arc<Connection>,
         input: &Pipe,
-        mut intake: Intake,
+        mut intake: Box<Intake>,
     ) -> CloseReason {
         // Leaves everything again however this ends, a dropped task included.
         let _registered = Registered {
@@ -111,11 +111,11 @@ impl<H: Hub> Served<H> {
             self.lifetime.connect(connection).await;
             self.welcome(connection, input).await
         });
-        let welcomed = welcomed.await;
-        let was_let_in = welcomed.is_ok();
-        let reason = match welcomed {
-            Ok(()) => self.serve(connection, input, &mut intake).await,
-            Err(reason) => reason,
+        let refused = welcomed.await.err().map(Box::new);
+        let was_let_in = refused.is_none();
+        let reason = match refused {
+            None => self.serve(connection, input, &mut intake).await,
+            Some(reason) => *reason,
         };
         // The goodbye is the last message: it goes out before the connection leaves, so that nothing
         // is lost that was sent to it up to here.

@@ -341,7 +341,7 @@ impl<H: Hub> Mounted<H> {
                     tokio::spawn(self.run(socket, early, connection, (counted, listed)));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {
-                    tokio::spawn(self.run(socket, Vec::new(), connection, (counted, listed)));
+                    tokio::spawn(self.run(socket, None, connection, (counted, listed)));
                 }
                 Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
             }
@@ -352,7 +352,7 @@ impl<H: Hub> Mounted<H> {
     async fn run<S>(
         self: Arc<Self>,
         socket: S,
-        mut early: Vec<u8>,
+        early: Option<Box<[u8]>>,
         connection: Arc<Connection>,
         noted: (Counted, Listed),
     ) where
@@ -363,7 +363,7 @@ impl<H: Hub> Mounted<H> {
         connection.carried_by(Transport::WebSockets);
         let measured = Measured::new();
         // One task: what the transport reads, the handler runs.
-        let carried = pin!(websocket::run(socket, &mut early, &connection, &input));
+        let carried = pin!(websocket::run(socket, early, &connection, &input));
         let served = pin!(self.served.handle(Arc::clone(&connection), &input));
         match select(served, carried).await {
             // Bounded, because a client that no longer reads would never take its leave. In a box of its own: the end should not make

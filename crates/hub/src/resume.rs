@@ -90,7 +90,7 @@ impl<H: Hub> Mounted<H> {
                     tokio::spawn(self.carry(socket, early, arrival));
                 }
                 Ok(UpgradedSocket::Other(socket)) => {
-                    tokio::spawn(self.carry(socket, Vec::new(), arrival));
+                    tokio::spawn(self.carry(socket, None, arrival));
                 }
                 Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
             }
@@ -98,7 +98,7 @@ impl<H: Hub> Mounted<H> {
         response
     }
 
-    async fn carry<S>(self: Arc<Self>, socket: S, mut early: Vec<u8>, arrival: Arrival)
+    async fn carry<S>(self: Arc<Self>, socket: S, early: Option<Box<[u8]>>, arrival: Arrival)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -113,7 +113,7 @@ impl<H: Hub> Mounted<H> {
         }
         let options = &self.served.lifetime.options;
         resumable
-            .carry(socket, &mut early, turn, options, &self.sessions)
+            .carry(socket, early, turn, options, &self.sessions)
             .await;
     }
 

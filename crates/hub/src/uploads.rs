@@ -18,7 +18,7 @@ pub(crate) type NamedUpload = (String, Arc<dyn Upload>);
 pub(crate) struct Uploads {
     by_id: BTreeMap<String, Arc<dyn Upload>>,
     /// An item that its stream has no room for; nothing more is read until it has.
-    stuck: Option<(Arc<dyn Upload>, Bytes)>,
+    stuck: Option<Box<(Arc<dyn Upload>, Bytes)>>,
 }
 
 impl Uploads {
@@ -38,7 +38,7 @@ impl Uploads {
     /// Whether an item waits for room in this stream.
     pub(crate) fn is_stuck(&self, upload: &Arc<dyn Upload>) -> bool {
         let stuck = self.stuck.as_ref();
-        stuck.is_some_and(|(stuck, _)| Arc::ptr_eq(stuck, upload))
+        stuck.is_some_and(|stuck| Arc::ptr_eq(&stuck.0, upload))
     }
 
     /// Hands an item to its stream. One of a stream that nobody reads any more, or that never was, is ignored.
@@ -50,7 +50,7 @@ impl Uploads {
         let taken = catch_unwind(AssertUnwindSafe(|| upload.offer(item.item)));
         match taken {
             Ok(true) => {}
-            Ok(false) => self.stuck = Some((Arc::clone(upload), record.clone())),
+            Ok(false) => self.stuck = Some(Box::new((Arc::clone(upload), record.clone()))),
             Err(_) => {
                 tracing::error!("reading an item of a client's stream panicked");
                 upload.end(Err(ClientStreamError::Item));
@@ -74,13 +74,14 @@ impl Uploads {
 
     /// Goes on with an item that waits for room. Ready when one has been dealt with.
     pub(crate) fn poll_stuck(&mut self, context: &mut Context<'_>, encoding: Encoding) -> Poll<()> {
-        let Some((upload, record)) = self.stuck.take() else {
+        let Some(stuck) = self.stuck.take() else {
             return Poll::Pending;
         };
-        if upload.poll_room(context).is_pending() {
-            self.stuck = Some((upload, record));
+        if stuck.0.poll_room(context).is_pending() {
+            self.stuck = Some(stuck);
             return Poll::Pending;
         }
+        let (_, record) = *stuck;
         // It was read once already when it came.
         if let Ok(HubMessage::StreamItem(item)) = encoding.parse(&record) {
             self.take_item(&record, &item);

@@ -119,7 +119,7 @@ impl Resumable {
     pub(crate) async fn carry<S>(
         self: &Arc<Self>,
         socket: S,
-        early: &mut [u8],
+        early: Option<Box<[u8]>>,
         turn: Turn,
         options: &HubOptions,
         sessions: &Sessions,
@@ -256,7 +256,7 @@ mod tests {
                 let options = self.options.clone();
                 async move {
                     resumable
-                        .carry(socket, &mut [], turn, &options, &sessions)
+                        .carry(socket, None, turn, &options, &sessions)
                         .await;
                 }
             });

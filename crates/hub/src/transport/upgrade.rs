@@ -23,7 +23,7 @@ pub(crate) struct UpgradeRequest {
 /// A socket that has been upgraded, and what the client sent right behind its request.
 pub(crate) enum UpgradedSocket {
     /// The plain case, without the layers that carried the request.
-    Tcp(TcpStream, Vec<u8>),
+    Tcp(TcpStream, Option<Box<[u8]>>),
     /// TLS, or whatever else the application serves on.
     Other(TokioIo<Upgraded>),
 }
@@ -96,7 +96,11 @@ fn accept_key(key: &[u8]) -> String {
 fn unwrap(upgraded: Upgraded) -> UpgradedSocket {
     use hyper_util::server::conn::auto::upgrade::downcast;
     match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => UpgradedSocket::Tcp(parts.io.into_inner(), parts.read_buf.to_vec()),
+        Ok(parts) => {
+            // A copy: an empty buffer, too, may keep all of what it was read into.
+            let early = (!parts.read_buf.is_empty()).then(|| parts.read_buf.as_ref().into());
+            UpgradedSocket::Tcp(parts.io.into_inner(), early)
+        }
         Err(upgraded) => UpgradedSocket::Other(TokioIo::new(upgraded)),
     }
 }

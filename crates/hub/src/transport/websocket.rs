@@ -44,7 +44,7 @@ pub(crate) enum Carried {
 /// that does not read can put off for ever: whoever calls this bounds it once the handler is done.
 pub(crate) async fn run<S>(
     mut socket: S,
-    early: &mut [u8],
+    early: Option<Box<[u8]>>,
     connection: &Connection,
     input: &Pipe,
 ) -> Carried
@@ -70,7 +70,7 @@ fn give_up(connection: &Connection, input: &Pipe) {
 /// Carries bytes until all has been written that ever will be.
 fn pump<'a, S>(
     socket: &'a mut S,
-    early: &mut [u8],
+    early: Option<Box<[u8]>>,
     connection: &'a Connection,
     input: &'a Pipe,
 ) -> impl Future<Output = io::Result<()>> + 'a
@@ -85,7 +85,9 @@ where
         connection,
         input,
     };
-    pump.feed(early);
+    if let Some(mut early) = early {
+        pump.feed(&mut early);
+    }
     poll_fn(move |context| pump.poll(context, socket))
 }
 
