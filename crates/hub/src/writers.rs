@@ -3,18 +3,26 @@
 //! When somebody else's message comes into the outbox of a connection that has nothing else to do, the connection is put on a list here, and one of a
 //! few tasks writes what waits in its outbox. Its own task hears of it only if the socket does not take everything. While the writers are busy, more
 //! messages come into the outboxes on the list, and leave with the first in one write: the more there is to do, the less each message costs.
+//! So that this holds for a server that has little of the processors, too, a writer rests a moment after a long pass.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::connection::Connection;
 use crate::frame::Broadcast;
 
 /// How many connections are written to before others get a turn on the processor: a fraction of a millisecond.
 const TURN: usize = 64;
+
+/// A pass that takes longer than this is a long one.
+const LONG_PASS: Duration = Duration::from_micros(250);
+
+/// How long a writer rests after a long pass, about: the shortest time that the runtime's clock has.
+const REST: Duration = Duration::from_millis(1);
 
 /// The longest list whose memory is kept when it is empty.
 const KEPT_LIST: usize = 1024;
@@ -71,26 +79,41 @@ impl Writers {
 
     /// Writes until nothing is listed.
     async fn write(self: Arc<Self>) {
-        let mut turn = Vec::with_capacity(TURN);
-        loop {
-            {
-                let mut state = self.state();
-                let taken = state.listed.len().min(TURN);
-                if taken == 0 {
-                    state.running -= 1;
-                    if state.listed.capacity() > KEPT_LIST {
-                        state.listed = VecDeque::new();
-                    }
-                    return;
+        let mut pass = VecDeque::new();
+        while self.take(&mut pass) {
+            let begun = Instant::now();
+            while !pass.is_empty() {
+                let turn = pass.len().min(TURN);
+                for connection in pass.drain(..turn) {
+                    connection.outbox.write_shared();
                 }
-                turn.extend(state.listed.drain(..taken));
+                // Writing never waits, so the runtime would not notice how long it takes.
+                yield_now().await;
             }
-            for connection in turn.drain(..) {
-                connection.outbox.write_shared();
+            if begun.elapsed() > LONG_PASS {
+                sleep(REST).await;
             }
-            // Writing never waits, so the runtime would not notice how long it takes.
-            yield_now().await;
         }
+    }
+
+    /// Takes a writer's share of what is listed. False if that is nothing, and the writer is no longer one.
+    fn take(&self, pass: &mut VecDeque<Arc<Connection>>) -> bool {
+        let mut state = self.state();
+        if state.listed.is_empty() {
+            state.running -= 1;
+            return false;
+        }
+        if state.running == 1 {
+            std::mem::swap(pass, &mut state.listed);
+        } else {
+            let share = state.listed.len().div_ceil(state.running).max(TURN);
+            let share = share.min(state.listed.len());
+            pass.extend(state.listed.drain(..share));
+        }
+        if state.listed.is_empty() && state.listed.capacity() > KEPT_LIST {
+            state.listed = VecDeque::new();
+        }
+        true
     }
 }
 
