@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{InvalidMessage, messagepack};
+use crate::{Encoding, InvalidMessage, messagepack};
 
 /// One argument, item or result, still in the encoding it came in.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,14 @@ impl<'a> Value<'a> {
 
     pub(crate) fn messagepack(raw: &'a [u8]) -> Self {
         Self(Raw::MessagePack(raw))
+    }
+
+    /// Null: what a completion without a result stands for where somebody wants one.
+    pub fn null(encoding: Encoding) -> Value<'static> {
+        match encoding {
+            Encoding::Json => Value::json(RawValue::NULL),
+            Encoding::MessagePack => Value::messagepack(messagepack::NIL),
+        }
     }
 
     /// Gives the value its type. The error says what did not fit, in the decoder's words.

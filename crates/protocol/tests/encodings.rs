@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use hubcast_protocol::framing::{FramingError, Records};
 use hubcast_protocol::handshake::HandshakeRequest;
-use hubcast_protocol::{CompletionPayload, Encoding, HubMessage, Invocation};
+use hubcast_protocol::{CompletionPayload, Encoding, HubMessage, Invocation, Value};
 use proptest::prelude::*;
 
 /// A message as tests make it up.
@@ -233,5 +233,19 @@ fn encodings_are_found_by_their_names_in_any_case() {
     );
     for unknown in ["", "json ", "msgpack", "ｊｓｏｎ"] {
         assert_eq!(Encoding::from_name(unknown), None);
+    }
+}
+
+#[test]
+fn null_is_what_an_option_has_for_none_in_every_encoding() {
+    for encoding in Encoding::ALL {
+        let null = Value::null(encoding);
+        assert_eq!(null.decode::<Option<i32>>().unwrap(), None);
+        null.decode::<()>().unwrap();
+        assert!(null.decode::<i32>().is_err());
+        let mut written = Vec::new();
+        encoding.write_result(&mut written, "1", &()).unwrap();
+        let null = null.as_bytes();
+        assert!(written.windows(null.len()).any(|bytes| bytes == null));
     }
 }

@@ -44,6 +44,9 @@ pub const NAME: &str = "messagepack";
 /// A ping, ready to be sent.
 pub const PING: &[u8] = &[0x02, 0x91, 0x06];
 
+/// The value nil.
+pub(crate) const NIL: &[u8] = &[0xC0];
+
 /// Reads a message without its length prefix.
 ///
 /// An error ends the connection, as in ASP.NET Core, whose words it has. Arguments that are not an array are no such
