@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::http::authority;
 use crate::hubcast::build;
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::wait::DEADLINE;
 
@@ -20,22 +22,48 @@ pub struct Conformance {
 impl Conformance {
     /// Starts the example on a free port, and returns once it accepts connections.
     pub async fn start() -> Self {
+        let started = Self::try_start(0).await;
+        started.unwrap_or_else(|output| panic!("conformance ended before it listened:\n{output}"))
+    }
+
+    /// The same on a port that nobody else is given while it is away, so that it can [come back](Self::come_back).
+    pub async fn start_to_return() -> Self {
+        for _ in 0..20 {
+            if let Ok(started) = Self::try_start(free_port()).await {
+                return started;
+            }
+        }
+        panic!("conformance could not have any of twenty ports")
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn vanish(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it anew where it was.
+    pub async fn come_back(&mut self) {
+        let port = authority(&self.url).rsplit(':').next();
+        let port = port.and_then(|port| port.parse().ok()).expect("a port");
+        let started = Self::try_start(port).await;
+        *self = started.unwrap_or_else(|output| panic!("conformance did not come back:\n{output}"));
+    }
+
+    /// The error is what it has printed.
+    async fn try_start(port: u16) -> Result<Self, String> {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         let binary = BINARY
             .get_or_init(|| build(&["--example", "conformance"]).join("examples/conformance"));
         let mut command = Command::new(binary);
-        command.args(["--listen", "127.0.0.1:0"]);
+        command.args(["--listen", &format!("127.0.0.1:{port}")]);
         let mut process = Process::start("conformance", command);
         let announced = process.stdout_line(DEADLINE, "says where it listens", |line| {
             line.strip_prefix(ANNOUNCEMENT).map(str::to_owned)
         });
-        let Some(url) = announced.await else {
-            panic!(
-                "conformance ended before it listened:\n{}",
-                process.output()
-            )
-        };
-        Self { process, url }
+        match announced.await {
+            Some(url) => Ok(Self { process, url }),
+            None => Err(process.output()),
+        }
     }
 
     /// The address it printed: `http://127.0.0.1:PORT`; its hubs are `/testHub` and others below that.
