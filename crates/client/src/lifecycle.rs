@@ -205,6 +205,7 @@ pub(crate) async fn drive(
         reason = living => reason,
         reason = async { (&mut handling).await; std::future::pending().await } => reason,
     };
+    shared.disconnected(HubConnectionState::Disconnecting, reason.as_ref());
     if !stop.is_requested() {
         // What the server has said before its goodbye is still heard.
         tokio::select! {
@@ -228,7 +229,6 @@ async fn live(
         let reason = end.error().cloned();
         tracing::debug!(?reason, "the connection ended");
         let (End::Lost(_), Some(policy)) = (end, &shared.retry) else {
-            shared.disconnected(HubConnectionState::Disconnecting, reason.as_ref());
             return reason;
         };
         shared.disconnected(HubConnectionState::Reconnecting, reason.as_ref());

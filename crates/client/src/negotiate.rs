@@ -70,7 +70,8 @@ impl Negotiated {
                 error.classify()
             ))
         })?;
-        if let Some(error) = body.error {
+        // Empty texts are none, as they are to the JavaScript client.
+        if let Some(error) = body.error.filter(|error| !error.is_empty()) {
             return Err(StartError::NegotiationRefused(error));
         }
         if body.classic_version.is_some() {
@@ -78,10 +79,11 @@ impl Negotiated {
                 "it comes from ASP.NET SignalR, and this is a client for ASP.NET Core SignalR",
             ));
         }
-        if let Some(url) = body.url {
+        if let Some(url) = body.url.filter(|url| !url.is_empty()) {
+            let token = body.access_token;
             return Ok(Self::Redirect {
                 url,
-                access_token: body.access_token,
+                access_token: token.filter(|Secret(token)| !token.is_empty()),
             });
         }
         if body.use_stateful_reconnect {
@@ -161,7 +163,7 @@ mod tests {
             r#"{{"negotiateVersion":1,"connectionId":"a","connectionToken":"b","new":[],{OFFER}}}"#
         );
         assert_eq!(read(&body), Ok(connection("a", "b")));
-        let body = format!(r#"{{"connectionId":"a",{OFFER}}}"#);
+        let body = format!(r#"{{"error":"","url":"","connectionId":"a",{OFFER}}}"#);
         assert_eq!(read(&body), Ok(connection("a", "a")));
     }
 

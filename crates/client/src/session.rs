@@ -242,7 +242,7 @@ impl Session {
         let error = InvokeError::disconnected(reason.cloned());
         let waiting = {
             let mut calls = self.calls();
-            calls.ended = Some(error.clone());
+            calls.ended.get_or_insert_with(|| error.clone());
             std::mem::take(&mut calls.waiting)
         };
         for waiting in waiting.into_values() {

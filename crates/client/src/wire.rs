@@ -25,7 +25,8 @@ use crate::session::{Outgoing, Pump, Session};
 /// How long a server may take to hang up after a goodbye, as long as ASP.NET Core gives its clients.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server that misbehaves is waited for until it has our close frame.
+/// How long a server that misbehaves is waited for until it has our close frame, and one that takes nothing more until it has
+/// said why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How much is put together before it is written.
@@ -116,6 +117,12 @@ impl Wire {
             pumps,
             settings,
         };
+        let writing = async {
+            let error = writer.run().await;
+            // A server that hangs up has often said why, and that is still to be read.
+            sleep(FAREWELL).await;
+            error
+        };
         let stopping = async {
             stop.requested().await;
             session.leave();
@@ -123,13 +130,15 @@ impl Wire {
         };
         let end = tokio::select! {
             end = reader.run() => end,
-            error = writer.run() => End::Lost(Some(error)),
+            error = writing => End::Lost(Some(error)),
             never = pump_all(new_pumps) => match never {},
             () = stopping => End::Stopped,
         };
         if stop.is_requested() {
             return End::Stopped;
         }
+        // Before the farewell, so that nobody waits for that.
+        session.end(end.error());
         if !matches!(
             end.error(),
             Some(ConnectionError::Ended | ConnectionError::WebSocket(_))
@@ -259,7 +268,8 @@ impl Reader<'_> {
     async fn dispatch(&mut self, record: Bytes) -> Result<Option<End>, ConnectionError> {
         let encoding = self.session.encoding;
         match encoding.parse(&record)? {
-            HubMessage::Invocation(_) => self.enqueue(record.clone()).await?,
+            // A copy, because the record keeps everything in memory that arrived with it.
+            HubMessage::Invocation(_) => self.enqueue(Bytes::copy_from_slice(&record)).await?,
             HubMessage::StreamItem(item) => self.item(item).await,
             HubMessage::Completion(completion) => {
                 let outcome = match completion.payload {
@@ -280,11 +290,11 @@ impl Reader<'_> {
             }
             HubMessage::Ping => {}
             // Nothing that a server has to say to this client, and what only newer ones know.
-            skipped @ (HubMessage::StreamInvocation(_)
+            HubMessage::StreamInvocation(_)
             | HubMessage::CancelInvocation(_)
             | HubMessage::Ack { .. }
             | HubMessage::Sequence { .. }
-            | HubMessage::Unknown { .. }) => tracing::debug!(?skipped, "a message is skipped"),
+            | HubMessage::Unknown { .. } => tracing::debug!("a message of the server is skipped"),
         }
         Ok(None)
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -205,4 +206,56 @@ async fn who_asked_on_a_lost_connection_is_not_answered_on_the_next() {
         server.ask("Quick", json!([])).await,
         json!({"result": "at once"})
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_said_last_is_heard_though_it_takes_nothing_more() {
+    // Which of both is seen first is left to chance.
+    for _ in 0..20 {
+        let (connection, _listener, mut server, mut events) = reconnecting().await;
+        server.send(r#"{"type":7,"error":"go away"}"#).await;
+        drop(server);
+        connection.send("X", ()).await.unwrap();
+        let event = next(&mut events).await;
+        assert!(
+            matches!(&event, ConnectionEvent::Closed(Some(ConnectionError::ClosedByServer(text))) if text == "go away"),
+            "{event:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_the_offence_of_a_server_and_the_farewell_calls_fail_with_the_offence() {
+    let (connection, mut listener, mut server, _events) = reconnecting().await;
+    // It takes nothing more, so the close frame waits.
+    let text = "x".repeat(100_000);
+    connection.send("X", (&text,)).await.unwrap();
+    let mut call = Box::pin(connection.invoke::<()>("Never", ()));
+    assert!((&mut call).now_or_never().is_none());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.send("nonsense").await;
+    let begun = Instant::now();
+    let failed = within("the call", &mut call).await;
+    assert!(
+        matches!(
+            failed,
+            Err(InvokeError::ConnectionLost(
+                ConnectionError::InvalidMessage(_)
+            ))
+        ),
+        "{failed:?}"
+    );
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let again = connection.send("X", ()).await;
+    assert!(
+        matches!(
+            again,
+            Err(InvokeError::ConnectionLost(
+                ConnectionError::InvalidMessage(_)
+            ))
+        ),
+        "{again:?}"
+    );
+    listener.shaken().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }
