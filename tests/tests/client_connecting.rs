@@ -1,6 +1,10 @@
 //! How the client for Rust gets to a hub: negotiation, redirects, access tokens, and servers that are none.
 
-#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is the report of a test"
+)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -238,6 +242,55 @@ async fn answering(answer: &'static [u8]) -> String {
         }
     });
     url
+}
+
+#[tokio::test]
+async fn both_requests_say_what_every_server_wants_to_hear() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    let url = format!("ws://{authority}/hub?a=b");
+    let head = async || {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = String::new();
+        while !head.contains("\r\n\r\n") {
+            let mut bytes = [0; 4096];
+            let length = socket.read(&mut bytes).await.unwrap();
+            head += std::str::from_utf8(&bytes[..length]).unwrap();
+        }
+        let no = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+        socket.write_all(no).await.unwrap();
+        head.to_ascii_lowercase()
+    };
+    let (error, negotiation) = tokio::join!(refused(builder(&url)), head());
+    assert!(matches!(
+        error,
+        StartError::NegotiationStatus { status: 404 }
+    ));
+    let first = "post /hub/negotiate?a=b&negotiateversion=1 http/1.1\r\n";
+    assert!(negotiation.starts_with(first), "{negotiation}");
+    // Kestrel answers 411 without a length.
+    for header in ["content-length: 0", &format!("host: {authority}")] {
+        assert!(
+            negotiation.contains(&format!("\r\n{header}\r\n")),
+            "{negotiation}"
+        );
+    }
+    let (error, upgrade) = tokio::join!(refused(builder(&url).skip_negotiation()), head());
+    assert!(matches!(error, StartError::UpgradeStatus { status: 404 }));
+    assert!(
+        upgrade.starts_with("get /hub?a=b http/1.1\r\n"),
+        "{upgrade}"
+    );
+    for header in [
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-version: 13",
+        &format!("host: {authority}"),
+    ] {
+        assert!(upgrade.contains(&format!("\r\n{header}\r\n")), "{upgrade}");
+    }
+    assert!(upgrade.contains("\r\nsec-websocket-key: "), "{upgrade}");
+    assert!(!upgrade.contains("authorization"), "{upgrade}");
 }
 
 #[tokio::test]

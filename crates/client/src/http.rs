@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -75,12 +75,18 @@ fn build(
     target: &str,
     headers: HeaderMap,
 ) -> Option<Request<String>> {
+    let is_post = method == Method::POST;
     let mut request = Request::builder()
         .method(method)
         .uri(target)
         .body(String::new())
         .ok()?;
     *request.headers_mut() = headers;
+    if is_post {
+        // Without it, servers may answer 411, as Kestrel does.
+        let none = HeaderValue::from_static("0");
+        request.headers_mut().insert(CONTENT_LENGTH, none);
+    }
     let host = HeaderValue::from_str(&url.authority).ok()?;
     request.headers_mut().entry(HOST).or_insert(host);
     Some(request)
