@@ -45,6 +45,8 @@ mod sealed {
     }
 }
 
+// Otherwise the compiler would ask for `Serialize` of what belongs into an `Upload`.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize> Argument for T {}
 
 impl<T: Serialize> sealed::Argument for T {

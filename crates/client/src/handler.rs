@@ -81,6 +81,8 @@ impl IntoDone<Immediate> for () {
     }
 }
 
+// Otherwise the compiler would ask for a future of whatever a handler gives.
+#[diagnostic::do_not_recommend]
 impl<F: Future<Output = ()>> IntoDone<Eventual> for F {
     type Future = F;
 
@@ -99,6 +101,7 @@ impl<T: Serialize, E: Display> IntoAnswer<Immediate> for Result<T, E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, T, E> IntoAnswer<Eventual> for F
 where
     F: Future<Output = Result<T, E>>,
