@@ -45,6 +45,9 @@
 //! # }
 //! ```
 //!
+//! Signatures here name [`Stream`](futures_util::Stream) of `futures-util` 0.3, and arguments and results are types of `serde` 1:
+//! programs with streams or types of their own depend on those, too.
+//!
 //! There are no other transports than WebSockets, no TLS, and no stateful reconnect. Everything that waits is bounded: what is to be
 //! sent (1 MiB; whoever sends more waits), calls without an answer and streams of ours (1,024 each), calls of the server
 //! (1 MiB) and each of its streams (256 KiB), for which the reading waits.

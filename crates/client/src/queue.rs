@@ -119,9 +119,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_hears_that_the_receiver_is_gone() {
-        let (sender, receiver) = queue(100);
+        let (sender, mut receiver) = queue(100);
         sender.send(1, 100).await.unwrap();
         let waiting = sender.send(2, 1);
+        let _taken = receiver.next().await.unwrap();
         drop(receiver);
         assert_eq!(waiting.await, Err(Closed));
         assert_eq!(sender.send_free(3), Err(Closed));

@@ -138,12 +138,17 @@ async fn no_result_at_all_is_null() {
 async fn what_cannot_be_written_fails_at_once_and_leaves_nothing_behind() {
     let (connection, mut server) = connected(settings()).await;
     let unwritable = std::collections::HashMap::from([(vec![1], 1)]);
-    let failed = connection.invoke::<()>("X", (unwritable,)).await;
-    assert!(
-        matches!(failed, Err(InvokeError::Encode { .. })),
-        "{failed:?}"
-    );
-    assert!(server.is_silent());
+    let endless = || Upload::new(futures_util::stream::pending::<()>());
+    // More often than there are places for calls, and for streams.
+    for _ in 0..1100 {
+        let arguments = (&unwritable, endless());
+        let failed = connection.invoke::<()>("X", arguments).await;
+        assert!(
+            matches!(failed, Err(InvokeError::Encode { .. })),
+            "{failed:?}"
+        );
+    }
+    assert!(server.is_silent().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,8 +212,14 @@ async fn calls_without_an_answer_are_bounded_and_their_answers_make_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_of_ours_are_bounded() {
-    let (connection, _server) = connected(settings()).await;
+async fn streams_of_ours_are_bounded_and_their_ends_make_room() {
+    let (connection, mut server) = connected(settings()).await;
+    for _ in 0..1100 {
+        let upload = Upload::new(futures_util::stream::empty::<()>());
+        connection.send("Take", (upload,)).await.unwrap();
+        assert_eq!(server.json().await["type"], 1);
+        assert_eq!(server.json().await["type"], 3);
+    }
     let endless = || Upload::new(futures_util::stream::pending::<()>());
     for _ in 0..1024 {
         connection.send("Take", (endless(),)).await.unwrap();

@@ -68,7 +68,7 @@ async fn a_method_may_have_several_handlers_which_can_be_removed() {
     server.call("X", json!([])).await;
     assert_eq!(told(&mut log).await, "second");
 
-    connection.off("x");
+    connection.off("X");
     server.call("X", json!([])).await;
     // Once this is answered, the call before it has been handled.
     server.ask("X", json!([])).await;
@@ -110,7 +110,7 @@ async fn results_are_answered() {
             Ok(Some(text))
         }
     });
-    connection.on("Plain", || ());
+    connection.on("Plain", |_: i32| ());
     connection.on_result("Broken", || -> Result<(), String> { panic!("on purpose") });
     let error = |text: &str| json!({ "error": text });
     for (target, arguments, answer) in [
@@ -144,7 +144,11 @@ async fn results_are_answered() {
 async fn the_later_handler_with_a_result_answers_and_those_without_run_beside_it() {
     let (connection, mut server) = connected(settings()).await;
     let (tell, mut log) = log();
-    connection.on_result("X", || Ok::<_, String>("old"));
+    let old = tell.clone();
+    connection.on_result("X", move || {
+        old("old".to_owned());
+        Ok::<_, String>("old")
+    });
     connection.on("X", move || tell("called".to_owned()));
     connection.on_result("X", || Ok::<_, String>("new"));
     assert_eq!(server.ask("X", json!([])).await, json!({"result": "new"}));
@@ -152,7 +156,7 @@ async fn the_later_handler_with_a_result_answers_and_those_without_run_beside_it
     // A method that is not asked for a result answers nothing.
     server.call("X", json!([])).await;
     assert_eq!(told(&mut log).await, "called");
-    assert!(server.is_silent());
+    assert!(server.is_silent().await);
 }
 
 #[tokio::test(start_paused = true)]

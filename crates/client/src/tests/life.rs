@@ -101,9 +101,11 @@ async fn dropping_a_connection_that_is_being_started_ends_it() {
     let mut starting = Box::pin(connection.start());
     assert!((&mut starting).now_or_never().is_none());
     let mut server = listener.accept().await;
+    let begun = Instant::now();
     drop(starting);
     server.record().await;
     assert!(server.message().await.is_none());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(connection.state(), HubConnectionState::Disconnected);
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
 }

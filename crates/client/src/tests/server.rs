@@ -182,8 +182,9 @@ impl Server {
         serde_json::from_str(&self.record().await).unwrap()
     }
 
-    /// Whether the client has said anything that was not read yet.
-    pub(super) fn is_silent(&mut self) -> bool {
+    /// Whether the client has nothing to say, though it is given the time for it.
+    pub(super) async fn is_silent(&mut self) -> bool {
+        tokio::time::sleep(Duration::from_secs(1)).await;
         self.0.next().now_or_never().is_none()
     }
 

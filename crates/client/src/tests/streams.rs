@@ -29,7 +29,7 @@ async fn a_stream_gives_its_items_and_ends() {
     let items: Vec<_> = within("the items", stream.map(Result::unwrap).collect()).await;
     assert_eq!(items, [0, 1]);
     assert!(
-        server.is_silent(),
+        server.is_silent().await,
         "a stream that has ended is not taken back"
     );
 }
@@ -44,10 +44,10 @@ async fn an_error_of_the_server_is_the_last_item() {
             r#"{"type":3,"invocationId":"1","error":"no more"}"#,
         ])
         .await;
-    assert_eq!(stream.next().await.unwrap().unwrap(), 0);
-    let error = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(within("an item", stream.next()).await.unwrap().unwrap(), 0);
+    let error = within("an item", stream.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, InvokeError::Server(text) if text == "no more"));
-    assert!(stream.next().await.is_none());
+    assert!(within("an item", stream.next()).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn dropping_a_stream_takes_it_back() {
     server
         .send(r#"{"type":2,"invocationId":"1","item":0}"#)
         .await;
-    assert_eq!(stream.next().await.unwrap().unwrap(), 0);
+    assert_eq!(within("an item", stream.next()).await.unwrap().unwrap(), 0);
     drop(stream);
     assert_eq!(server.text().await, r#"{"type":5,"invocationId":"1"}"#);
     // What was on its way is dropped.
@@ -80,12 +80,13 @@ async fn an_item_of_another_type_ends_a_stream_and_takes_it_back() {
     server
         .send(r#"{"type":2,"invocationId":"1","item":"one"}"#)
         .await;
+    // Also while nobody looks at it.
+    assert_eq!(server.text().await, r#"{"type":5,"invocationId":"1"}"#);
     let error = within("an item", stream.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, InvokeError::Decode { .. }), "{error}");
-    assert!(stream.next().await.is_none());
-    assert_eq!(server.text().await, r#"{"type":5,"invocationId":"1"}"#);
+    assert!(within("an item", stream.next()).await.is_none());
     drop(stream);
-    assert!(server.is_silent(), "it is taken back once");
+    assert!(server.is_silent().await, "it is taken back once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,14 +109,21 @@ async fn a_stream_that_is_not_read_holds_the_server_up_until_it_fails() {
     let behind = std::sync::Arc::new(behind);
     let handled = behind.clone();
     connection.on("Behind", move || handled.notify_one());
-    let (mut server, ()) = tokio::join!(flooding, behind.notified());
+    let (mut server, ()) = tokio::join!(flooding, within("the call", behind.notified()));
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!(server.record().await, r#"{"type":5,"invocationId":"1"}"#);
     // Five items fit into 256 KiB.
     for _ in 0..5 {
-        assert_eq!(stream.next().await.unwrap().unwrap().len(), 50_000);
+        assert_eq!(
+            within("an item", stream.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .len(),
+            50_000
+        );
     }
-    let error = stream.next().await.unwrap().unwrap_err();
+    let error = within("an item", stream.next()).await.unwrap().unwrap_err();
     assert!(matches!(error, InvokeError::NotRead { .. }), "{error}");
 }
 
@@ -133,7 +141,7 @@ async fn a_slow_reader_gets_every_item() {
     };
     let reading = async {
         let mut items = 0;
-        while let Some(item) = stream.next().await {
+        while let Some(item) = within("an item", stream.next()).await {
             item.unwrap();
             items += 1;
             tokio::time::sleep(std::time::Duration::from_secs(10)).await;
@@ -186,7 +194,7 @@ async fn a_stream_may_go_up_and_another_come_down() {
     server
         .send(r#"{"type":2,"invocationId":"1","item":2}"#)
         .await;
-    assert_eq!(down.next().await.unwrap().unwrap(), 2);
+    assert_eq!(within("an item", down.next()).await.unwrap().unwrap(), 2);
 }
 
 /// A stream that never ends, and that tells when it is dropped.
@@ -207,7 +215,10 @@ async fn an_upload_ends_with_its_call() {
     };
     tokio::join!(invoking, serving).0.unwrap();
     assert!(within("the end of the upload", dropped).await.is_err());
-    assert!(server.is_silent(), "the server has ended the stream itself");
+    assert!(
+        server.is_silent().await,
+        "the server has ended the stream itself"
+    );
 }
 
 #[tokio::test(start_paused = true)]
