@@ -227,6 +227,14 @@ async fn an_end_without_a_goodbye_is_told_as_that() {
         let error = end_with(settings(), message).await;
         assert!(matches!(error, Some(ConnectionError::Ended)), "{error:?}");
     }
+    let (connection, server) = connected(settings()).await;
+    let mut events = connection.events();
+    drop(server);
+    let event = next(&mut events).await;
+    assert!(
+        matches!(event, ConnectionEvent::Closed(Some(ConnectionError::Ended))),
+        "{event:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
