@@ -21,8 +21,10 @@ const TURN: usize = 64;
 /// A pass that takes longer than this is a long one.
 const LONG_PASS: Duration = Duration::from_micros(250);
 
-/// How long a writer rests after a long pass, about: the shortest time that the runtime's clock has.
-const REST: Duration = Duration::from_millis(1);
+/// How long a writer rests after a long pass: a quarter of what that took, but at least as long as the runtime's clock can tell, and not so long that
+/// anybody would notice.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// The longest list whose memory is kept when it is empty.
 const KEPT_LIST: usize = 1024;
@@ -90,8 +92,9 @@ impl Writers {
                 // Writing never waits, so the runtime would not notice how long it takes.
                 yield_now().await;
             }
-            if begun.elapsed() > LONG_PASS {
-                sleep(REST).await;
+            let taken = begun.elapsed();
+            if taken > LONG_PASS {
+                sleep((taken / 4).clamp(SHORTEST_REST, LONGEST_REST)).await;
             }
         }
     }
