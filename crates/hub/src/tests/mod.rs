@@ -8,6 +8,7 @@ mod connections;
 mod invocations;
 mod scene;
 mod servers;
+mod sockets;
 mod stateful;
 mod strangers;
 mod stream_hub;
