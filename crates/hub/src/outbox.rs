@@ -357,7 +357,8 @@ fn release(mut state: MutexGuard<'_, State>) {
 
 impl State {
     fn append(&mut self, frame: Frame) {
-        self.moved = true;
+        // What joins others that are stuck moves nothing.
+        self.moved |= self.queue.is_empty();
         self.bytes += frame.len();
         if !frame.is_counted() && self.is_held_back() {
             // An Ack of ours must not wait for one of theirs.
@@ -569,5 +570,17 @@ mod tests {
         assert!(write(&outbox, 1_000).is_pending());
         assert!(capacity() > 0);
         assert_eq!(capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_is_stalled_however_often_it_is_sent_something() {
+        let outbox = Outbox::new(1_000_000);
+        let start = Instant::now();
+        outbox.push(frame(100)).unwrap();
+        for second in 0..11 {
+            outbox.push(frame(1)).unwrap();
+            let stalled = outbox.stalled_for(start + Duration::from_secs(second));
+            assert_eq!(stalled.as_secs(), second);
+        }
     }
 }
