@@ -25,6 +25,9 @@ use resumption::Resumption;
 /// socket costs more than the call.
 const FRAMES_PER_WRITE: usize = 64;
 
+/// What a frame costs beside its bytes, about: its place in the queue and an allocation.
+const OVERHEAD: usize = 64;
+
 /// Where an outbox is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -167,7 +170,9 @@ impl Outbox {
         if state.phase != Phase::Open {
             return Ok(None);
         }
-        let mut fits = state.bytes + frame.len() <= self.limit;
+        // A stranger's pings are answered with two bytes each.
+        let places = state.queue.len() * OVERHEAD;
+        let mut fits = state.bytes + places + frame.len() <= self.limit;
         if let Some(room) = state.detached() {
             if !frame.is_counted() {
                 return Ok(None);
@@ -581,6 +586,17 @@ mod tests {
             outbox.push(frame(1)).unwrap();
             let stalled = outbox.stalled_for(start + Duration::from_secs(second));
             assert_eq!(stalled.as_secs(), second);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_many_small_frames_cost_counts() {
+        let outbox = Outbox::new(1 << 20);
+        while outbox.push_answer(Frame::websocket_pong(b"")).is_ok() {
+            let state = outbox.state();
+            // Each has its bytes, their counts, and its place in the queue.
+            let memory = state.queue.len() * (2 * size_of::<usize>() + size_of::<Frame>());
+            assert!(memory <= 1 << 20, "{} frames", state.queue.len());
         }
     }
 }
