@@ -255,7 +255,8 @@ impl Outbox {
         let moved = std::mem::take(&mut state.moved);
         if state.queue.is_empty() {
             state.stalled_since = None;
-            if !moved {
+            // Nor does what a burst took stay on a connection that is never quiet.
+            if !moved || state.queue.capacity() > FRAMES_PER_WRITE {
                 state.queue = VecDeque::new();
             }
             return Duration::ZERO;
@@ -598,5 +599,20 @@ mod tests {
             let memory = state.queue.len() * (2 * size_of::<usize>() + size_of::<Frame>());
             assert!(memory <= 1 << 20, "{} frames", state.queue.len());
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_burst_took_is_given_back_by_a_connection_that_is_never_quiet() {
+        let outbox = Outbox::new(1 << 20);
+        for _ in 0..10_000 {
+            outbox.push(frame(1)).unwrap();
+        }
+        for _ in 0..3 {
+            assert!(write(&outbox, 1 << 20).is_pending());
+            outbox.push(frame(1)).unwrap();
+            assert!(write(&outbox, 1 << 20).is_pending());
+            outbox.stalled_for(Instant::now());
+        }
+        assert!(outbox.state().queue.capacity() <= FRAMES_PER_WRITE);
     }
 }
