@@ -6,6 +6,7 @@
 //! So that this holds for a server that has little of the processors, too, a writer rests a moment after a long pass.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -100,6 +101,7 @@ impl Writers {
                 let turn = pass.len().min(TURN);
                 for connection in pass.drain(..turn) {
                     connection.outbox.write_shared();
+                    forget(connection);
                 }
                 // Writing never waits, so the runtime would not notice how long it takes.
                 yield_now().await;
@@ -129,6 +131,14 @@ impl Writers {
             state.listed = VecDeque::new();
         }
         true
+    }
+}
+
+/// Lets go of a connection, perhaps as the last: what a hub has kept with it is dropped then, which may panic, and a writer that is gone would be
+/// missed by all the others.
+fn forget(connection: Arc<Connection>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
+        tracing::error!("what a hub kept with a connection panicked when it was dropped");
     }
 }
 
@@ -176,6 +186,61 @@ impl Drop for Delivery<'_> {
     fn drop(&mut self) {
         if !self.listed.is_empty() {
             self.writers.list(self.listed.drain(..));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::items::Items;
+    use crate::lifetime::Lifetime;
+    use crate::options::HubOptions;
+    use hubcast_protocol::Encoding;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use crate::frame::Frame;
+    use crate::pipe::Pipe;
+    use crate::transport::websocket::{self, SharedSocket};
+
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_what_a_hub_kept_with_a_connection_that_is_gone_stops_no_writer() {
+        let lifetime = Lifetime::start(HubOptions::default(), "Hub", None);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
+        let connection = Arc::new(Connection::new("a".into(), &lifetime));
+        let socket = SharedSocket::new(server, Arc::clone(&connection));
+        let carried = Arc::clone(&connection);
+        tokio::spawn(async move {
+            let input = Pipe::new(1_000);
+            websocket::run(socket, None, &carried, &input).await;
+        });
+        // Has nothing to do, so that writers write for it.
+        yield_now().await;
+
+        let gone = Arc::new(Connection::new("gone".into(), &lifetime));
+        Items::new(&gone.items).insert(PanicsWhenDropped);
+        lifetime.writers.list([gone]);
+        for number in 0..3_u8 {
+            connection.send(Frame::from_payload(Encoding::Json, &[b'0' + number]));
+            let mut bytes = [0; 3];
+            let read = client.read_exact(&mut bytes);
+            tokio::time::timeout(Duration::from_secs(5), read)
+                .await
+                .expect("it is written")
+                .unwrap();
+            assert_eq!(bytes, [0x81, 1, b'0' + number]);
         }
     }
 }
