@@ -334,14 +334,16 @@ impl Connection {
 
     /// Notes that the client has pinged, so that from now on its silence means something.
     pub(crate) fn heard_ping(&self) {
-        self.clock.promised.store(true, Ordering::Relaxed);
+        self.clock.promised.store(true, Ordering::Release);
     }
 
     /// Notes whether the server has stopped reading from the client.
     pub(crate) fn set_reading_paused(&self, paused: bool) {
-        if self.clock.paused.swap(paused, Ordering::Relaxed) && !paused {
+        // Before the silence counts again: see `tick`.
+        if !paused && self.clock.paused.load(Ordering::Relaxed) {
             self.heard();
         }
+        self.clock.paused.store(paused, Ordering::Release);
     }
 
     /// Once a second: pings what has not been pinged for long, ends what has been silent or stuck for too long, or is no longer
@@ -351,6 +353,9 @@ impl Connection {
     pub(crate) fn tick(self: &Arc<Self>, options: &HubOptions, ping: &Broadcast) {
         let clock = &self.clock;
         let now = clock.now();
+        // Looked at first: what makes silence count comes behind what was heard.
+        let silence_counts =
+            clock.promised.load(Ordering::Acquire) && !clock.paused.load(Ordering::Acquire);
         if clock.heard_since.swap(false, Ordering::Relaxed) {
             clock.heard.store(now, Ordering::Relaxed);
         }
@@ -372,10 +377,7 @@ impl Connection {
         let since = |then: &AtomicU64| {
             Duration::from_millis(now.saturating_sub(then.load(Ordering::Relaxed)))
         };
-        if clock.promised.load(Ordering::Relaxed)
-            && !clock.paused.load(Ordering::Relaxed)
-            && since(&clock.heard) > options.client_timeout_interval
-        {
+        if silence_counts && since(&clock.heard) > options.client_timeout_interval {
             return self.end(CloseReason::ClientTimeout);
         }
         // Counted from the last ping, whatever else was sent since: that is what ASP.NET Core does.
@@ -393,5 +395,63 @@ impl Connection {
 impl Clock {
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// After a long silence that was nobody's fault.
+    #[test]
+    fn whoever_begins_to_ping_is_not_ended_for_its_silence_before() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _within = runtime.enter();
+        let options = HubOptions {
+            client_timeout_interval: Duration::from_millis(100),
+            ..HubOptions::default()
+        };
+        let lifetime = Lifetime::start(options.clone(), "Hub", None);
+        let ping = Broadcast::ping();
+        let connections: Vec<_> = (0..5_000)
+            .map(|number: u32| Arc::new(Connection::new(number.to_string().into(), &lifetime)))
+            .collect();
+        for connection in &connections {
+            connection.set_reading_paused(true);
+        }
+        while connections
+            .iter()
+            .any(|connection| connection.clock.now() < 110)
+        {
+            std::thread::yield_now();
+        }
+        // Closer together than a `Barrier` lets them go.
+        let arrived = AtomicUsize::new(0);
+        let meet = |round: usize| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            while arrived.load(Ordering::SeqCst) < 2 * (round + 1) {
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (round, connection) in connections.iter().enumerate() {
+                    meet(round);
+                    (0..round % 64).for_each(|_| std::hint::spin_loop());
+                    connection.heard();
+                    connection.heard_ping();
+                    connection.set_reading_paused(false);
+                }
+            });
+            for (round, connection) in connections.iter().enumerate() {
+                meet(round);
+                connection.tick(&options, &ping);
+            }
+        });
+        let ended = connections
+            .iter()
+            .filter(|connection| connection.end_reason().is_some());
+        assert_eq!(ended.count(), 0);
     }
 }
