@@ -88,28 +88,8 @@ impl Writers {
         state.running += usize::from(more);
         drop(state);
         if more {
-            drop(self.runtime.spawn(Arc::clone(self).write()));
-        }
-    }
-
-    /// Writes until nothing is listed.
-    async fn write(self: Arc<Self>) {
-        let mut pass = VecDeque::new();
-        while self.take(&mut pass) {
-            let begun = Instant::now();
-            while !pass.is_empty() {
-                let turn = pass.len().min(TURN);
-                for connection in pass.drain(..turn) {
-                    connection.outbox.write_shared();
-                    forget(connection);
-                }
-                // Writing never waits, so the runtime would not notice how long it takes.
-                yield_now().await;
-            }
-            let taken = begun.elapsed();
-            if taken > LONG_PASS {
-                sleep((taken / 4).clamp(SHORTEST_REST, LONGEST_REST)).await;
-            }
+            let place = Place(Some(Arc::clone(self)));
+            drop(self.runtime.spawn(write(place)));
         }
     }
 
@@ -131,6 +111,53 @@ impl Writers {
             state.listed = VecDeque::new();
         }
         true
+    }
+}
+
+/// Writes until nothing is listed.
+async fn write(mut place: Place) {
+    let mut pass = VecDeque::new();
+    while place.take(&mut pass) {
+        let begun = Instant::now();
+        while !pass.is_empty() {
+            let turn = pass.len().min(TURN);
+            for connection in pass.drain(..turn) {
+                connection.outbox.write_shared();
+                forget(connection);
+            }
+            // Writing never waits, so the runtime would not notice how long it takes.
+            yield_now().await;
+        }
+        let taken = begun.elapsed();
+        if taken > LONG_PASS {
+            sleep((taken / 4).clamp(SHORTEST_REST, LONGEST_REST)).await;
+        }
+    }
+}
+
+/// The place of a writer among those that are at it, until it has left that in good order. Otherwise its runtime has ended: nobody writes any more, and what is
+/// listed would keep itself for ever.
+struct Place(Option<Arc<Writers>>);
+
+impl Place {
+    fn take(&mut self, pass: &mut VecDeque<Arc<Connection>>) -> bool {
+        let has_more = self.0.as_ref().is_some_and(|writers| writers.take(pass));
+        if !has_more {
+            self.0 = None;
+        }
+        has_more
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(writers) = self.0.take() {
+            let mut state = writers.state();
+            state.running -= 1;
+            let left = std::mem::take(&mut state.listed);
+            drop(state);
+            left.into_iter().for_each(forget);
+        }
     }
 }
 
@@ -242,5 +269,21 @@ mod tests {
                 .unwrap();
             assert_eq!(bytes, [0x81, 1, b'0' + number]);
         }
+    }
+
+    #[test]
+    fn a_runtime_that_ends_before_all_is_written_leaves_nothing_behind() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let left = runtime.block_on(async {
+            let lifetime = Lifetime::start(HubOptions::default(), "Hub", None);
+            let connection = Arc::new(Connection::new("a".into(), &lifetime));
+            lifetime.writers.list([connection]);
+            Arc::downgrade(&lifetime)
+        });
+        drop(runtime);
+        assert!(left.upgrade().is_none());
     }
 }
