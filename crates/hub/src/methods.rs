@@ -58,6 +58,8 @@ impl<H: Hub> Methods<H> {
     /// their data: write `String`, not `&str`, for which the compiler has only "not general enough" to say. A parameter of
     /// type [`ClientStream`](crate::ClientStream) is a stream that the client sends; it is no argument.
     ///
+    /// Every call has a clone of `method`. That of a function is nothing; what a closure captures must be worth cloning.
+    ///
     /// # Panics
     ///
     /// If there is a method of that name already, in any case: SignalR knows no overloading.

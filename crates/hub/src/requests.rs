@@ -373,6 +373,8 @@ impl<H: Hub> Mounted<H> {
             }
             Either::Right((_, served)) => served.await,
         }
+        // The hub may know the connection for longer; what its client did not take shall not be kept as long.
+        connection.outbox.kill();
         drop((noted, measured));
     }
 }
