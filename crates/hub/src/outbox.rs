@@ -261,7 +261,8 @@ impl Outbox {
             }
             return Duration::ZERO;
         }
-        if moved {
+        // While a writer has yet to come, it is not the client that is slow.
+        if moved || state.turn == Turn::Listed {
             state.stalled_since = None;
         }
         let since = *state.stalled_since.get_or_insert(now);
