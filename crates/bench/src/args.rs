@@ -6,6 +6,7 @@
     reason = "these comments are the text of --help, which is not Markdown"
 )]
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 
 use clap::{Subcommand, ValueEnum};
@@ -14,7 +15,34 @@ use clap::{Subcommand, ValueEnum};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    pub(crate) workload: Workload,
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Measure(Workload),
+    /// A raw limit, which this program starts by itself.
+    #[command(hide = true)]
+    Limit {
+        #[arg(value_enum)]
+        writes: Writes,
+        #[arg(long)]
+        receive: String,
+        #[arg(long)]
+        join: String,
+        #[arg(long)]
+        leave: String,
+        #[arg(long)]
+        echo: String,
+    },
+    /// Another program, which this one starts by itself, and which ends with the process of this id.
+    #[command(hide = true)]
+    Child {
+        parent: u32,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -60,20 +88,6 @@ pub(crate) enum Workload {
         churn: Churn,
         #[command(flatten)]
         common: Common,
-    },
-    /// A raw limit, which this program starts by itself.
-    #[command(hide = true)]
-    Limit {
-        #[arg(value_enum)]
-        writes: Writes,
-        #[arg(long)]
-        receive: String,
-        #[arg(long)]
-        join: String,
-        #[arg(long)]
-        leave: String,
-        #[arg(long)]
-        echo: String,
     },
 }
 

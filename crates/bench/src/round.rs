@@ -236,7 +236,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Args, Workload};
+    use crate::args::{Args, Command, Workload};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn memory_that_is_given_back_before_the_end_was_seen() {
         let line = Line::try_parse_from(["bench", "echo"]).unwrap();
-        let Workload::Echo { common, .. } = line.args.workload else {
+        let Command::Measure(Workload::Echo { common, .. }) = line.args.command else {
             panic!("not what was asked for")
         };
         let subject = Subject {
