@@ -54,6 +54,7 @@ pub(crate) fn run(idle: &args::Idle, setup: &mut Setup<'_>) -> anyhow::Result<Ro
         round.resident_each = round
             .resident
             .map(|bytes| bytes.saturating_sub(before) as f64 / connections);
+        round.resident_of_all_each = round.resident.map(|bytes| bytes as f64 / connections);
     }
     quiet.leaving = true;
     leave(&mut pool, &mut quiet, links, setup)?;

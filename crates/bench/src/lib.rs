@@ -16,6 +16,7 @@ mod calls;
 mod child;
 mod churn;
 mod echo;
+mod figures;
 mod frames;
 mod gather;
 mod hear;
@@ -30,9 +31,10 @@ mod process;
 mod regular;
 mod report;
 mod round;
-mod run;
+mod rounds;
 mod sender;
 mod slow;
+mod spread;
 mod talk;
 mod target;
 mod workload;
@@ -82,7 +84,7 @@ fn measure(workload: &Workload) -> anyhow::Result<()> {
         }
     }
     let mut report = Report::new(workload.describe(), workload.unit(), &subjects);
-    run::run(workload, &subjects, "", &mut report)?;
+    rounds::run(workload, &subjects, "", &mut report)?;
     drop(limits);
     report.print(common.json)?;
     if report.failed() {

@@ -3,121 +3,17 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::account::Faults;
+use crate::figures::{FIGURES, Figure};
 use crate::process::tick;
 use crate::round::{Round, Subject};
+use crate::spread::Spread;
 
 pub(crate) const SERVER: &str = "server";
 pub(crate) const ONE_WRITE: &str = "one write";
 pub(crate) const COALESCED: &str = "coalesced";
-
-/// A figure: its name for machines and, for people, what it is and how many digits behind the point are worth showing.
-struct Figure {
-    key: &'static str,
-    label: &'static str,
-    digits: usize,
-    of: fn(&Round) -> Option<f64>,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-const FIGURES: &[Figure] = &[
-    Figure {
-        key: "per_second",
-        label: "per second",
-        digits: 0,
-        of: |round| Some(round.count / round.seconds).filter(|value| value.is_finite()),
-    },
-    Figure {
-        key: "server_cpu_seconds_per_million",
-        label: "server CPU, s per million",
-        digits: 2,
-        of: |round| per_million(round.server_cpu?, round.count),
-    },
-    Figure {
-        key: "generator_cpu_seconds_per_million",
-        label: "generator CPU, s per million",
-        digits: 2,
-        of: |round| per_million(round.own_cpu, round.count),
-    },
-    Figure {
-        key: "p50_microseconds",
-        label: "latency p50, µs",
-        digits: 0,
-        of: |round| latency(&round.latency, 0.5),
-    },
-    Figure {
-        key: "p99_microseconds",
-        label: "latency p99, µs",
-        digits: 0,
-        of: |round| latency(&round.latency, 0.99),
-    },
-    Figure {
-        key: "p999_microseconds",
-        label: "latency p99.9, µs",
-        digits: 0,
-        of: |round| latency(&round.latency, 0.999),
-    },
-    Figure {
-        key: "max_microseconds",
-        label: "latency max, µs",
-        digits: 0,
-        of: |round| latency(&round.latency, 1.0),
-    },
-    Figure {
-        key: "calls_beside_p50_microseconds",
-        label: "calls beside, p50, µs",
-        digits: 0,
-        of: |round| latency(&round.beside, 0.5),
-    },
-    Figure {
-        key: "calls_beside_p99_microseconds",
-        label: "calls beside, p99, µs",
-        digits: 0,
-        of: |round| latency(&round.beside, 0.99),
-    },
-    Figure {
-        key: "calls_beside_max_microseconds",
-        label: "calls beside, max, µs",
-        digits: 0,
-        of: |round| latency(&round.beside, 1.0),
-    },
-    Figure {
-        key: "slow_members_ended",
-        label: "slow members that were ended",
-        digits: 0,
-        of: |round| round.slow_ended.map(|count| count as f64),
-    },
-    Figure {
-        key: "resident_bytes_per_connection",
-        label: "resident per connection, bytes",
-        digits: 0,
-        of: |round| round.resident_each,
-    },
-    Figure {
-        key: "resident_bytes",
-        label: "resident, bytes",
-        digits: 0,
-        of: |round| round.resident.map(|bytes| bytes as f64),
-    },
-    Figure {
-        key: "resident_bytes_at_most",
-        label: "resident at most, bytes",
-        digits: 0,
-        of: |round| round.resident_at_most.map(|bytes| bytes as f64),
-    },
-];
-
-fn per_million(cpu: f64, count: f64) -> Option<f64> {
-    (count > 0.0).then(|| cpu / count * 1e6)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn latency(of: &Histogram<u64>, quantile: f64) -> Option<f64> {
-    (!of.is_empty()).then(|| of.value_at_quantile(quantile) as f64 / 1e3)
-}
 
 /// The rounds of a run.
 #[derive(Debug)]
@@ -185,14 +81,24 @@ impl Report {
         all
     }
 
-    /// The server's figure as a ratio to this limit's, round by round.
-    fn ratios(&self, figure: &Figure, limit: &[Round]) -> Vec<f64> {
-        let server = self.columns.first().map(|(_, rounds)| rounds.iter());
-        let pairs = server.into_iter().flatten().zip(limit);
-        pairs
-            .filter_map(|(server, limit)| Some((figure.of)(server)? / (figure.of)(limit)?))
-            .filter(|ratio| ratio.is_finite())
-            .collect()
+    /// A figure of all rounds of a subject, if it was measured.
+    pub(crate) fn spread(&self, subject: &str, figure: &Figure) -> Option<Spread> {
+        let rounds = self.column(subject).iter();
+        Spread::of(rounds.filter_map(figure.of).collect())
+    }
+
+    /// The server's figure as a ratio to that of a subject, round by round. The subject may be of another run: then the rounds have no more in common
+    /// than their number.
+    pub(crate) fn ratio(&self, figure: &Figure, to: &Self, subject: &str) -> Option<Spread> {
+        let pairs = self.column(SERVER).iter().zip(to.column(subject));
+        let ratios =
+            pairs.filter_map(|(server, limit)| Some((figure.of)(server)? / (figure.of)(limit)?));
+        Spread::of(ratios.filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    fn column(&self, subject: &str) -> &[Round] {
+        let column = self.columns.iter().find(|(name, _)| *name == subject);
+        column.map_or(&[], |(_, rounds)| rounds)
     }
 
     fn table(&self) -> String {
@@ -205,18 +111,17 @@ impl Report {
             let spreads: Vec<_> = self
                 .columns
                 .iter()
-                .map(|(_, rounds)| spread(rounds.iter().filter_map(figure.of).collect()))
+                .map(|(name, _)| self.spread(name, figure))
                 .collect();
             if spreads.iter().all(Option::is_none) {
                 continue;
             }
             let mut line = vec![figure.label.to_owned()];
             line.extend(spreads.into_iter().map(|of| show(of, figure.digits)));
-            line.extend(
-                limits
-                    .iter()
-                    .map(|(_, rounds)| show(spread(self.ratios(figure, rounds)), 2)),
-            );
+            let ratios = limits
+                .iter()
+                .map(|(name, _)| self.ratio(figure, self, name));
+            line.extend(ratios.map(|of| show(of, 2)));
             lines.push(line);
         }
         let mut text = format!("{}\n\n", self.what);
@@ -236,20 +141,20 @@ impl Report {
         text
     }
 
-    fn json(&self) -> Value {
+    /// Everything: every round, the medians and the ratios.
+    pub(crate) fn json(&self) -> Value {
         let mut subjects = Map::new();
         for (at, (name, rounds)) in self.columns.iter().enumerate() {
             let mut median = Map::new();
             let mut ratio = Map::new();
             for figure in FIGURES {
-                let values = rounds.iter().filter_map(figure.of).collect();
-                if let Some([_, middle, _]) = spread(values) {
-                    median.insert(figure.key.to_owned(), json!(middle));
+                if let Some(spread) = self.spread(name, figure) {
+                    median.insert(figure.key.to_owned(), json!(spread.median));
                 }
                 if at > 0
-                    && let Some([_, middle, _]) = spread(self.ratios(figure, rounds))
+                    && let Some(spread) = self.ratio(figure, self, name)
                 {
-                    ratio.insert(figure.key.to_owned(), json!(middle));
+                    ratio.insert(figure.key.to_owned(), json!(spread.median));
                 }
             }
             let rounds: Vec<Value> = rounds.iter().map(round_json).collect();
@@ -289,45 +194,8 @@ fn round_json(round: &Round) -> Value {
     Value::Object(all.map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-/// The lowest, the median and the highest.
-fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
-    values.sort_by(f64::total_cmp);
-    let middle = match values.len() {
-        0 => return None,
-        odd if odd % 2 == 1 => *values.get(odd / 2)?,
-        even => f64::midpoint(*values.get(even / 2 - 1)?, *values.get(even / 2)?),
-    };
-    Some([*values.first()?, middle, *values.last()?])
-}
-
-fn show(spread: Option<[f64; 3]>, digits: usize) -> String {
-    let Some([low, middle, high]) = spread else {
-        return "-".to_owned();
-    };
-    let number = |value| grouped(value, digits);
-    if number(low) == number(high) {
-        number(middle)
-    } else {
-        format!("{} ({}–{})", number(middle), number(low), number(high))
-    }
-}
-
-/// A number with its thousands apart.
-fn grouped(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) => (whole, format!(".{fraction}")),
-        None => (text.as_str(), String::new()),
-    };
-    let mut grouped = String::new();
-    for (at, digit) in whole.chars().enumerate() {
-        let left = whole.len() - at;
-        if at > 0 && left % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped + &fraction
+fn show(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or_else(|| "-".to_owned(), |spread| spread.show(digits))
 }
 
 /// The first column to the left, the others to the right.
@@ -355,37 +223,15 @@ fn align(lines: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::round::latencies;
-
-    fn round(count: f64, server_cpu: f64) -> Round {
-        Round {
-            seconds: 2.0,
-            count,
-            server_cpu: Some(server_cpu),
-            own_cpu: 0.1,
-            resident: None,
-            resident_at_most: None,
-            resident_each: None,
-            latency: latencies(),
-            beside: latencies(),
-            slow_ended: None,
-            faults: Faults::default(),
-        }
-    }
 
     fn report() -> Report {
+        let rounds = |cpu: [f64; 3]| cpu.map(|cpu| Round::example(1e6, cpu)).into();
         Report {
             what: "something".to_owned(),
             unit: "calls",
             columns: vec![
-                (
-                    SERVER,
-                    vec![round(1e6, 3.0), round(1e6, 1.0), round(1e6, 2.0)],
-                ),
-                (
-                    ONE_WRITE,
-                    vec![round(1e6, 1.0), round(1e6, 1.0), round(1e6, 4.0)],
-                ),
+                (SERVER, rounds([3.0, 1.0, 2.0])),
+                (ONE_WRITE, rounds([1.0, 1.0, 4.0])),
             ],
         }
     }
@@ -414,11 +260,5 @@ mod tests {
         assert_eq!(report.json()["ok"], false);
         assert_eq!(report.json()["faults"]["lost"], 1);
         assert!(report.table().contains("FAILED: 1 lost"));
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(grouped(1_234_567.891, 2), "1,234,567.89");
-        assert_eq!(grouped(123.0, 0), "123");
     }
 }

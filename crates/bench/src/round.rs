@@ -53,6 +53,8 @@ pub(crate) struct Round {
     pub(crate) resident_at_most: Option<u64>,
     /// Resident memory that came with the connections, per connection, in bytes.
     pub(crate) resident_each: Option<f64>,
+    /// All resident memory of the server, per connection, in bytes.
+    pub(crate) resident_of_all_each: Option<f64>,
     /// In nanoseconds.
     pub(crate) latency: Histogram<u64>,
     /// Of calls beside a room, in nanoseconds.
@@ -60,6 +62,27 @@ pub(crate) struct Round {
     /// How many members who do not read were ended by the server, if there were any.
     pub(crate) slow_ended: Option<usize>,
     pub(crate) faults: Faults,
+}
+
+#[cfg(test)]
+impl Round {
+    /// A round of two seconds in which so much was done in so much processor time.
+    pub(crate) fn example(count: f64, server_cpu: f64) -> Self {
+        Self {
+            seconds: 2.0,
+            count,
+            server_cpu: Some(server_cpu),
+            own_cpu: 0.1,
+            resident: None,
+            resident_at_most: None,
+            resident_each: None,
+            resident_of_all_each: None,
+            latency: latencies(),
+            beside: latencies(),
+            slow_ended: None,
+            faults: Faults::default(),
+        }
+    }
 }
 
 /// The clocks of a round, started.
@@ -97,6 +120,7 @@ impl<'a> Meter<'a> {
             resident: known.then(|| resident_bytes(self.pids)).transpose()?,
             resident_at_most: None,
             resident_each: None,
+            resident_of_all_each: None,
             latency: latencies(),
             beside: latencies(),
             slow_ended: None,

@@ -1,4 +1,4 @@
-//! A run: rounds of a workload against the server and what it is compared with, in turn.
+//! The rounds of a workload against the server and what it is compared with, in turn.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
