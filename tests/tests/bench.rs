@@ -3,6 +3,8 @@
 
 #[path = "bench/faulty_server.rs"]
 mod faulty_server;
+#[path = "bench/suite.rs"]
+mod suite;
 
 use std::time::Duration;
 

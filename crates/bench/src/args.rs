@@ -8,8 +8,11 @@
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+
+use crate::suite;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,9 @@ pub struct Args {
 pub(crate) enum Command {
     #[command(flatten)]
     Measure(Workload),
+    /// Everything: a table of what the server costs, with a goal for each row. Starts this very program anew for every row, and measures it in turn
+    /// with what it is compared with. The table is Markdown; a goal that is not reached is no failure.
+    Suite(Suite),
     /// A raw limit, which this program starts by itself.
     #[command(hide = true)]
     Limit {
@@ -190,6 +196,29 @@ pub(crate) struct Churn {
     /// How many connections are there at once.
     #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = count(1..=10_000))]
     pub(crate) at_once: u32,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct Suite {
+    /// How long each round measures, in seconds.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How long each round runs before it measures, in seconds.
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// How many rounds; what is shown is the median. Idle connections have one, as their memory can be measured once.
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = count(1..=1_000))]
+    pub(crate) rounds: u32,
+    /// Only the rows whose name contains this text, and those that they are compared with.
+    #[arg(long, value_name = "TEXT", value_parser = suite::part_of_a_name)]
+    pub(crate) only: Option<String>,
+    /// The redis-server that joins several servers into one. By default the one in PATH; without one, rows that need it are left out, which is said.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) redis_server: Option<PathBuf>,
+    /// Print JSON instead of a table: the rows, and every round of each.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -35,6 +35,7 @@ mod rounds;
 mod sender;
 mod slow;
 mod spread;
+mod suite;
 mod talk;
 mod target;
 mod workload;
@@ -53,6 +54,7 @@ use crate::target::Target;
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
         Command::Measure(workload) => measure(workload),
+        Command::Suite(args) => suite::run(args),
         Command::Limit {
             writes,
             receive,

@@ -24,6 +24,15 @@ impl Spread {
         })
     }
 
+    /// The same in another unit.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Self {
+            lowest: self.lowest * factor,
+            median: self.median * factor,
+            highest: self.highest * factor,
+        }
+    }
+
     /// The median and, unless they look the same, the lowest and the highest.
     pub(crate) fn show(self, digits: usize) -> String {
         let [lowest, median, highest] =

@@ -33,6 +33,19 @@ impl Workload {
         }
     }
 
+    /// How many connections there are at once.
+    pub(crate) fn connections(&self) -> usize {
+        let connections = match self {
+            Self::Echo { echo, .. } => echo.connections,
+            Self::FanOut { fan_out, .. } => fan_out.members + fan_out.slow + fan_out.callers,
+            Self::Rooms { rooms, .. } => rooms.count * rooms.members,
+            Self::Membership { membership, .. } => membership.members + membership.movers,
+            Self::Idle { idle, .. } => idle.connections,
+            Self::Churn { churn, .. } => churn.at_once,
+        };
+        connections as usize
+    }
+
     /// What is measured, in a line.
     pub(crate) fn describe(&self) -> String {
         let what = match self {

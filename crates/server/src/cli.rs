@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Load a SignalR server, this one or another, count every message, and measure what it costs.
     ///
-    /// The server under test is started by you. Results go to standard output, progress to standard error. A run in which anything was lost, doubled
+    /// The server under test is started by you, unless it is `suite` that measures. Results go to standard output, progress to standard error. A run in which anything was lost, doubled
     /// or out of order says FAILED and ends with status 1.
     Bench(hubcast_bench::Args),
 }
