@@ -335,6 +335,16 @@ async fn a_late_answer_to_a_call_beside_a_room_is_seen_and_holds_no_other_up() {
 }
 
 #[tokio::test]
+async fn nobody_talks_before_everything_is_said_about_joining() {
+    let server = FaultyServer::start(Some(Fault::TellsOfJoining)).await;
+    for pace in [["--ahead", "8"], ["--rate", "100"]] {
+        let workload = [&["fan-out", "--members", "3"][..], &pace].concat();
+        let report = measured(&workload, &[server.url()], &[]).await;
+        assert_nothing_is_wrong(&report);
+    }
+}
+
+#[tokio::test]
 async fn what_a_slow_member_misses_is_not_lost_and_what_others_miss_is() {
     for fault in [None, Some(Fault::Loses)] {
         let server = FaultyServer::start(fault).await;

@@ -11,6 +11,11 @@ use crate::round::Setup;
 /// How many connections are on their way at once while a room fills.
 const AT_ONCE: usize = 64;
 
+/// How long nothing arrives once a server is done with what joining has caused: at least, and for each connection, since one that is busy with many may be
+/// silent for long.
+const QUIET: Duration = Duration::from_millis(200);
+const QUIET_EACH: Duration = Duration::from_micros(100);
+
 /// How long the server has to answer all goodbyes after a round.
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -22,7 +27,7 @@ pub(crate) struct Gathered {
     pub(crate) closed: usize,
 }
 
-/// Opens this many connections, and returns once each has joined.
+/// Opens this many connections, and returns once each has joined and the server has nothing more to say about it.
 pub(crate) fn gather<L>(
     pool: &mut Pool,
     listener: &mut L,
@@ -42,7 +47,7 @@ where
             bail!("{joined} of {links} connections have joined: {what}");
         }
         if joined == links {
-            return Ok(());
+            return settle(pool, listener, links, setup);
         }
         let now = Instant::now();
         if joined != last.0 {
@@ -58,6 +63,32 @@ where
             .progress
             .tell(|| format!("{joined} of {links} connections"));
         pool.turn(now + Duration::from_millis(50), listener)?;
+    }
+}
+
+/// Waits until nothing arrives any more. A hub may tell everybody in a room of everybody who joins: in a large one those are far more messages than
+/// are measured, and what they cost is not what is asked for. A server that is never silent is measured as it is.
+fn settle(
+    pool: &mut Pool,
+    listener: &mut impl Listener,
+    links: usize,
+    setup: &mut Setup<'_>,
+) -> anyhow::Result<()> {
+    let each = QUIET_EACH.saturating_mul(u32::try_from(links).unwrap_or(u32::MAX));
+    let silence = QUIET.max(each);
+    let began = Instant::now();
+    let mut last = (pool.reads(), began);
+    loop {
+        let now = Instant::now();
+        if pool.reads() != last.0 {
+            last = (pool.reads(), now);
+        }
+        let quiet = last.1 + silence;
+        if now >= quiet || now > began + setup.patience() {
+            return Ok(());
+        }
+        setup.progress.tell(|| "all have joined".to_owned());
+        pool.turn(quiet, listener)?;
     }
 }
 

@@ -79,6 +79,8 @@ pub(crate) struct Pool {
     scratch: Vec<u8>,
     /// How many have been begun, which decides the target and the source address of the next.
     begun: usize,
+    /// How often something was read.
+    reads: u64,
     /// The next connection to ping, and when.
     ping: (usize, Instant),
 }
@@ -103,8 +105,14 @@ impl Pool {
             links: Vec::new(),
             scratch: vec![0; SCRATCH],
             begun: 0,
+            reads: 0,
             ping: (0, Instant::now()),
         })
+    }
+
+    /// How often something was read, on any connection.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
     }
 
     /// Begins the connection of this number.
@@ -247,6 +255,7 @@ impl Pool {
                 Ok(0) if link.stage == Stage::Closing => return Err(None),
                 Ok(0) => return Err(Some("the server has closed the connection".to_owned())),
                 Ok(length) => {
+                    self.reads += 1;
                     listener.now(Instant::now());
                     let read = self.scratch.get_mut(..length).unwrap_or_default();
                     link.read(id, read, listener).map_err(Some)?;

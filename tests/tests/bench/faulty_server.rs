@@ -47,10 +47,16 @@ pub(crate) enum Fault {
     AnswersWrongly,
     /// It is answered after [`LATE`].
     AnswersLate,
+    /// Whoever joins is told of it for a while, and whoever talks before that is over is answered with an error.
+    TellsOfJoining,
 }
 
 /// How long an answer is held back.
 pub(crate) const LATE: Duration = Duration::from_millis(500);
+
+/// How often a joining is told of, and how long each time takes.
+const NOTICES: usize = 30;
+const NOTICE: Duration = Duration::from_millis(20);
 
 /// Which message it is about: the key of sender 0, number 2.
 const VICTIM: &str = "hb00000000000002";
@@ -70,6 +76,8 @@ type Member = UnboundedSender<Option<String>>;
 struct Room {
     members: Vec<Member>,
     held: Option<String>,
+    /// Whoever is telling somebody of a joining has one of these.
+    telling: Arc<()>,
 }
 
 impl FaultyServer {
@@ -136,6 +144,9 @@ impl Room {
         } else if call["target"] == "JoinRoom" {
             self.members.push(me.clone());
             reply(me, &call["invocationId"], &Value::Null, fault);
+            if fault == Some(Fault::TellsOfJoining) {
+                tokio::spawn(tell_of_joining(me.clone(), Arc::clone(&self.telling)));
+            }
         } else if call["target"] == "LeaveRoom" {
             self.members.retain(|member| !member.same_channel(me));
             reply(me, &call["invocationId"], &Value::Null, fault);
@@ -147,6 +158,9 @@ impl Room {
             match fault {
                 Some(Fault::DoesNotAnswer) if text.starts_with(VICTIM) => {}
                 Some(Fault::Refuses) if text.starts_with(VICTIM) => {
+                    tell(me, refusal(&call["invocationId"]));
+                }
+                Some(Fault::TellsOfJoining) if Arc::strong_count(&self.telling) > 1 => {
                     tell(me, refusal(&call["invocationId"]));
                 }
                 _ => tell(me, answer(&call["invocationId"], &Value::Null)),
@@ -202,6 +216,15 @@ fn reply(me: &Member, id: &Value, result: &Value, fault: Option<Fault>) {
             });
         }
         _ => tell(me, answer(id, result)),
+    }
+}
+
+async fn tell_of_joining(member: Member, _telling: Arc<()>) {
+    for _ in 0..NOTICES {
+        sleep(NOTICE).await;
+        let notice =
+            json!({"type": 1, "target": "ReceiveMessage", "arguments": ["System", "joined"]});
+        tell(&member, notice.to_string());
     }
 }
 
