@@ -69,8 +69,8 @@ impl AllowedOrigins {
         Ok(Self(Rule::Listed(listed)))
     }
 
-    /// Whether a request with these headers may come in.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request with these headers may come in. Hubs ask this themselves; for what an application serves beside them.
+    pub fn admit(&self, headers: &HeaderMap) -> bool {
         match headers.get(header::ORIGIN) {
             None => true,
             Some(origin) => self.lists(origin) || is_same_host(origin, headers),

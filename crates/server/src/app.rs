@@ -11,6 +11,7 @@ use hubcast::{BackplaneStatus, HubContext};
 use serde_json::{Value, json};
 
 use crate::pages::Source;
+use crate::raw::RawWebSockets;
 
 /// Where the chat hub is.
 pub(crate) const CHAT_HUB: &str = "/chatHub";
@@ -22,8 +23,8 @@ pub(crate) struct Probes {
     pub(crate) draining: Arc<AtomicBool>,
 }
 
-/// The page, the hub and the probes.
-pub(crate) fn app(chat_hub: Router, pages: &Source, probes: Probes) -> Router {
+/// The page, the hub, the raw WebSockets and the probes.
+pub(crate) fn app(chat_hub: Router, raw: &RawWebSockets, pages: &Source, probes: Probes) -> Router {
     let probes = Router::new()
         .route(
             "/healthz",
@@ -33,6 +34,7 @@ pub(crate) fn app(chat_hub: Router, pages: &Source, probes: Probes) -> Router {
         .with_state(probes);
     Router::new()
         .nest(CHAT_HUB, chat_hub)
+        .merge(raw.routes())
         .merge(probes)
         .merge(pages.routes())
 }

@@ -95,7 +95,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "HUBCAST_WEB", value_name = "DIR")]
     pub(crate) web: Option<PathBuf>,
 
-    /// An origin whose pages may talk to the hub, such as https://example.com; * is every origin. Pages from this
+    /// An origin whose pages may talk to this server, such as https://example.com; * is every origin. Pages from this
     /// server itself always may. Give it several times, or separate several by commas in the variable.
     #[arg(
         long = "allow-origin",
@@ -110,6 +110,35 @@ pub(crate) struct Serve {
     /// them meanwhile. Costs up to 100,000 bytes for each. With several servers a client must meet the same one again; elsewhere it connects anew.
     #[arg(long, env = "HUBCAST_STATEFUL_RECONNECT")]
     pub(crate) stateful_reconnect: bool,
+
+    /// How many bytes a message to /ws or /echo may have; a longer one ends its connection with 1009. Such a connection costs about four times as
+    /// much at most.
+    #[arg(
+        long,
+        env = "HUBCAST_WEBSOCKET_MAX_MESSAGE",
+        default_value_t = 1024 * 1024,
+        value_name = "BYTES"
+    )]
+    pub(crate) websocket_max_message: usize,
+
+    /// How many connections /ws and /echo have together at most; further ones are refused with 503.
+    #[arg(
+        long,
+        env = "HUBCAST_WEBSOCKET_MAX_CONNECTIONS",
+        default_value_t = 10_000,
+        value_name = "NUMBER"
+    )]
+    pub(crate) websocket_max_connections: u32,
+
+    /// After how many seconds clients of /ws and /echo are sent a ping, each time; who has said nothing until the next one is due is closed.
+    #[arg(
+        long,
+        env = "HUBCAST_WEBSOCKET_KEEP_ALIVE",
+        default_value_t = 120,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(crate) websocket_keep_alive: u64,
 
     /// How log lines on standard error look.
     #[arg(long, env = "HUBCAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]

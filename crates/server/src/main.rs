@@ -5,6 +5,7 @@ mod chat;
 mod cli;
 mod listen;
 mod pages;
+mod raw;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,9 +26,10 @@ use crate::app::{CHAT_HUB, Probes, app};
 use crate::chat::ChatHub;
 use crate::cli::{Cli, Command, LogFormat, Serve};
 use crate::pages::Source;
+use crate::raw::{Limits, RawWebSockets};
 
 /// How long clients are waited for when the server ends, and after them requests: less than five seconds together.
-const HUB_GRACE: Duration = Duration::from_secs(4);
+const GRACE: Duration = Duration::from_secs(4);
 const HTTP_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a Redis that does not answer holds up the start.
@@ -90,9 +92,18 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
+    let allowed_origins = AllowedOrigins::list(settings.allow_origins)?;
+    let raw = RawWebSockets::new(
+        allowed_origins.clone(),
+        Limits {
+            max_message: settings.websocket_max_message,
+            max_connections: settings.websocket_max_connections,
+            keep_alive: Duration::from_secs(settings.websocket_keep_alive),
+        },
+    );
     let mut chat = HubEndpoint::new(ChatHub).options(HubOptions {
         hub_name: Some(settings.hub_name),
-        allowed_origins: AllowedOrigins::list(settings.allow_origins)?,
+        allowed_origins,
         allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
@@ -110,7 +121,7 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
         chat: chat.context(),
         draining: Arc::clone(&draining),
     };
-    let app = app(chat.routes(), &pages, probes);
+    let app = app(chat.routes(), &raw, &pages, probes);
     // A Redis that is there is waited for, so that the first client is everybody's client; one that is not,
     // is no reason not to serve.
     let _ = timeout(REDIS_PATIENCE, chat.settled()).await;
@@ -133,7 +144,8 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
         stop,
     )
     .await;
-    let left = chat.shut_down(HUB_GRACE).await;
+    let (left, raw_left) = tokio::join!(chat.shut_down(GRACE), raw.shut_down(GRACE));
+    let left = left + raw_left;
     if left > 0 {
         tracing::warn!(left, "some clients did not take their leave in time");
     }
