@@ -24,6 +24,7 @@ pub mod process;
 pub mod redis_server;
 pub mod socket;
 pub mod wait;
+pub mod wire;
 
 pub use bystander::Bystander;
 pub use client::{Client, End};
@@ -32,3 +33,4 @@ pub use hubcast::Hubcast;
 pub use nginx::Nginx;
 pub use redis_server::RedisServer;
 pub use socket::Socket;
+pub use wire::Wire;

@@ -323,7 +323,12 @@ mod tests {
                 Offence::TooBig,
             ),
             (
-                [frame(0x02, &[0; 60_000]), frame(0x80, &[0; 40_001])].concat(),
+                [
+                    frame(0x02, &[0; 10_000]),
+                    frame(0x00, &[0; 9_000]).repeat(10),
+                    frame(0x80, &[0]),
+                ]
+                .concat(),
                 Offence::TooBig,
             ),
             (
