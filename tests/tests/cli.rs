@@ -59,6 +59,15 @@ async fn wrong_values_are_refused_with_the_reason() {
             &["--allow-origin", "https://example.com/path"],
             "--allow-origin",
         ),
+        (&["--websocket-keep-alive", "0"], "--websocket-keep-alive"),
+        (
+            &["--websocket-max-message", "1 MB"],
+            "--websocket-max-message",
+        ),
+        (
+            &["--websocket-max-connections", "many"],
+            "--websocket-max-connections",
+        ),
         (&["--redis", "http://127.0.0.1:6379"], "redis"),
         (&["--redis", "nonsense"], "redis"),
         (&["--nonsense"], "--nonsense"),

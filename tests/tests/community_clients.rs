@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use end_to_end::Conformance;
 use end_to_end::hubcast::workspace;
 use end_to_end::process::Process;
+use end_to_end::{Conformance, Hubcast};
 
 /// How long each step may take, downloads included.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -30,15 +30,18 @@ async fn clients_in_python_that_others_wrote_find_nothing_wrong() {
         .current_dir(&suite);
     run("pip install", command).await;
 
+    let mut server = Hubcast::start(&[]).await;
     let mut conformance = Conformance::start().await;
     let mut command = Command::new(&python);
     command
         .args(["-m", "unittest", "-v"])
         .current_dir(&suite)
+        .env("SERVER_URL", server.url())
         .env("TEST_HUB_URL", conformance.url())
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env_remove("PEER");
     let output = run("the tests in tests/python", command).await;
+    server.assert_calm(&[]);
     conformance.assert_calm();
 
     // Skipping is not succeeding: that would be `OK (skipped=1)`.

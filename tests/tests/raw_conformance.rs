@@ -115,8 +115,8 @@ async fn pings_are_answered_and_pongs_are_not() {
     }
     let numbers: Vec<_> = (0..10_u8).map(|number| [number]).collect();
     let pings: Vec<_> = numbers.iter().map(|said| frame(PING, said)).collect();
-    let pongs: Vec<_> = numbers.iter().map(|said| unmasked(PONG, said)).collect();
-    cases.push(fine("ten pings", &pings, &pongs));
+    let answers: Vec<_> = numbers.iter().map(|said| unmasked(PONG, said)).collect();
+    cases.push(fine("ten pings", &pings, &answers));
     for first in [PING, PONG, CLOSE] {
         cases.push(fails(
             1002,
@@ -230,7 +230,7 @@ fn in_order(firsts: &[u8]) -> Option<Case> {
     for (place, first) in (0..).zip(firsts) {
         let is_last = place + 1 == firsts.len();
         sent.push(frame(*first, &[b'a' + u8::try_from(place).ok()?]));
-        let is_continuation = first & 0x0F == 0;
+        let is_continuation = first & !FINAL == 0;
         if is_continuation != open.is_some() {
             // The header alone is enough.
             sent.pop();

@@ -198,7 +198,7 @@ mod tests {
     use tokio::io::{DuplexStream, duplex};
     use tokio::task::JoinHandle;
 
-    const KEEP_ALIVE: Duration = Duration::from_secs(120);
+    const KEEP_ALIVE: Duration = Duration::from_mins(2);
 
     /// What the system keeps of what was written.
     const KEPT: usize = 1024;

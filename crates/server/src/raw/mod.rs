@@ -113,7 +113,7 @@ impl RawWebSockets {
             return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
         }
         let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
-            tracing::warn!("a WebSocket was refused: there are as many as there may be");
+            tracing::info!("a raw WebSocket was refused: there are as many as there may be");
             let text = "There are too many WebSockets.";
             return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
         };

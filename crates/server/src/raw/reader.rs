@@ -241,6 +241,8 @@ fn close_code(said: &[u8]) -> Result<Option<u16>, Offence> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
@@ -268,13 +270,17 @@ mod tests {
         })
     }
 
-    /// Everything that is in the bytes, which arrive in pieces of a size.
+    /// Everything that is in the bytes up to a goodbye, which arrive in pieces of a size.
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<Event>, Offence> {
         let mut reader = MessageReader::new(100_000);
         let mut events = Vec::new();
         for mut piece in bytes.chunks(piece) {
             while let Some(event) = reader.next(&mut piece)? {
+                let is_last = matches!(event, Event::Close(_));
                 events.push(event);
+                if is_last {
+                    return Ok(events);
+                }
             }
         }
         Ok(events)
@@ -339,6 +345,19 @@ mod tests {
             for piece in [1, usize::MAX] {
                 assert_eq!(read(&bytes, piece), Err(offence), "{bytes:02x?}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_mean_the_same_however_they_arrive(
+            frames in vec((any::<u8>(), vec(prop_oneof![Just(0x80), Just(0xC3), any::<u8>()], 0..140)), 0..6),
+            rest in vec(any::<u8>(), 0..20),
+            piece in 1_usize..40,
+        ) {
+            let frames = frames.into_iter().map(|(first, payload)| frame(first & 0x8F, &payload));
+            let bytes = [frames.collect::<Vec<_>>().concat(), rest].concat();
+            prop_assert_eq!(read(&bytes, piece), read(&bytes, usize::MAX));
         }
     }
 

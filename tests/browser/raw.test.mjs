@@ -1,0 +1,61 @@
+// WebSockets without SignalR, from a page of the server itself and from one of another origin.
+// Runs like page.test.mjs, which says how.
+
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { launchBrowser, Person, Server } from "./support.mjs";
+
+const limits = { timeout: 90_000 };
+
+let browser;
+let server;
+
+before(async () => {
+  server = await Server.start();
+  browser = await launchBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** What happens in the page: everything is said, and what came back; then a goodbye, and how it ended. */
+function converse([url, said]) {
+  return new Promise((resolve) => {
+    const socket = new WebSocket(url);
+    const heard = [];
+    socket.onopen = () => said.forEach((text) => socket.send(text));
+    socket.onmessage = ({ data }) => {
+      heard.push(data);
+      if (heard.length === said.length) socket.close(4321, "enough");
+    };
+    socket.onclose = ({ code, wasClean }) => resolve({ heard, code, wasClean });
+  });
+}
+
+test("a page hears what it says", limits, async (t) => {
+  const person = await Person.arrive(t, browser);
+  await person.openLink(server);
+  const said = ["Hello", "ü世🦀".repeat(10_000), "", "x"];
+  for (const [path, greeting] of [
+    ["/ws", "Server: Hello. You said: "],
+    ["/echo", "Server Response: "],
+    ["/echo?raw=1", ""],
+  ]) {
+    const ended = await person.page.evaluate(converse, [server.url.replace(/^http/, "ws") + path, said]);
+    assert.deepEqual(ended, { heard: said.map((text) => greeting + text), code: 4321, wasClean: true });
+  }
+});
+
+test("a page of another origin hears nothing", limits, async (t) => {
+  const elsewhere = createServer((_, response) => response.setHeader("Content-Type", "text/html").end("<!doctype html><title>page</title>"));
+  await new Promise((resolve) => elsewhere.listen(0, "127.0.0.1", resolve));
+  t.after(() => elsewhere.close());
+  const person = await Person.arrive(t, browser);
+  person.allowedErrors.push(/WebSocket connection to .* failed.* 403/);
+  await person.page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
+  const ended = await person.page.evaluate(converse, [`${server.url.replace(/^http/, "ws")}/ws`, ["Hello"]]);
+  assert.deepEqual(ended, { heard: [], code: 1006, wasClean: false });
+});

@@ -1,0 +1,65 @@
+// WebSockets without SignalR, as a stock client of them sees /ws and /echo.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import WebSocket from 'ws';
+import { Log, within } from './helpers.mjs';
+import { Server, startsHubcast } from './server.mjs';
+
+/** An open WebSocket: `say` gives what comes next, `end` the code that it is closed with. */
+async function open(t, url) {
+  const socket = new WebSocket(url.replace(/^http/, 'ws'));
+  t.after(() => socket.terminate());
+  const heard = new Log();
+  socket.on('message', (data, isBinary) => heard.push(isBinary ? data : data.toString()));
+  const end = once(socket, 'close').then(([code]) => code);
+  await within(once(socket, 'open'), `${url} opens`);
+  let count = 0;
+  const next = async () => {
+    count += 1;
+    return (await heard.first(count, 'the next message')).at(-1);
+  };
+  const say = (message, how = {}) => {
+    socket.send(message, how);
+    return next();
+  };
+  return { socket, say, next, end: () => within(end, 'the end') };
+}
+
+test('texts come back with a greeting and binary messages as they are', { skip: startsHubcast }, async (t) => {
+  const { origin } = await Server.start(t);
+  for (const [path, greeting] of [['/ws', 'Server: Hello. You said: '], ['/echo', 'Server Response: '], ['/echo?raw=1', '']]) {
+    const { socket, say, end } = await open(t, origin + path);
+    for (const text of ['Hello', 'ü世🦀'.repeat(10_000), 'x', '']) assert.equal(await say(text), greeting + text);
+    const bytes = Buffer.from([0, 255, 128]);
+    assert.deepEqual(await say(bytes), bytes);
+    socket.close(4321, 'enough');
+    assert.equal(await end(), 4321);
+  }
+});
+
+test('fragments, pings and an offer of compression are nothing special', { skip: startsHubcast }, async (t) => {
+  const { origin } = await Server.start(t);
+  const { socket, next, end } = await open(t, `${origin}/echo?raw=1`);
+  assert.equal(socket.extensions, '');
+  const pong = once(socket, 'pong');
+  socket.send('one ', { fin: false });
+  socket.ping('there?');
+  socket.send('two', { fin: true });
+  assert.equal(await next(), 'one two');
+  assert.equal(String((await within(pong, 'a pong'))[0]), 'there?');
+  socket.close();
+  assert.equal(await end(), 1005);
+});
+
+test('a message that is too long, and a server that stops, are told by their codes', { skip: startsHubcast }, async (t) => {
+  const server = await Server.start(t, { args: ['--websocket-max-message', '1000'] });
+  const long = await open(t, `${server.origin}/ws`);
+  long.socket.send('x'.repeat(1001));
+  assert.equal(await long.end(), 1009);
+  const stays = await open(t, `${server.origin}/ws`);
+  const ended = server.end('SIGTERM', 5_000);
+  assert.equal(await stays.end(), 1001);
+  assert.equal((await ended).code, 0);
+});
