@@ -245,6 +245,12 @@ impl Client {
         {}
     }
 
+    /// The next notice of the system.
+    pub async fn next_notice(&mut self) -> String {
+        self.next("a notice", |client| client.notices.pop_front())
+            .await
+    }
+
     /// Every message of the chat that has arrived since the connection began, asked for or not, notices left out.
     pub fn transcript(&mut self) -> &[Chat] {
         while let Ok(event) = self.events.try_recv() {

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::http::{self, Response};
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::redis_server::RedisServer;
 use crate::wait::{DEADLINE, until};
@@ -53,16 +54,39 @@ impl Hubcast {
             .unwrap_or_else(|_| unreachable!("as many as were asked for"))
     }
 
+    /// Starts a server on a port that nobody else is given while it is away, so that it can [come back](Self::come_back).
+    pub async fn start_to_return() -> Self {
+        for _ in 0..20 {
+            if let Ok(started) = Self::try_from_command(on_port(free_port())).await {
+                return started;
+            }
+        }
+        panic!("hubcast could not have any of twenty ports")
+    }
+
+    /// Starts it anew where it was.
+    pub async fn come_back(&mut self) {
+        let port = self.authority().rsplit(':').next();
+        let port = port.and_then(|port| port.parse().ok()).expect("a port");
+        *self = Self::from_command(on_port(port)).await;
+    }
+
     /// Starts a server from a command made with [`command`], and returns once it accepts connections.
     pub async fn from_command(command: Command) -> Self {
+        let started = Self::try_from_command(command).await;
+        started.unwrap_or_else(|output| panic!("hubcast ended before it listened:\n{output}"))
+    }
+
+    /// The error is what it has printed.
+    async fn try_from_command(command: Command) -> Result<Self, String> {
         let mut process = Process::start("hubcast", command);
         let announced = process.stdout_line(DEADLINE, "says where it listens", |line| {
             line.strip_prefix(ANNOUNCEMENT).map(str::to_owned)
         });
-        let Some(url) = announced.await else {
-            panic!("hubcast ended before it listened:\n{}", process.output())
-        };
-        Self { process, url }
+        match announced.await {
+            Some(url) => Ok(Self { process, url }),
+            None => Err(process.output()),
+        }
     }
 
     /// The address it printed: `http://127.0.0.1:PORT`.
@@ -154,6 +178,12 @@ impl Hubcast {
     pub async fn exit(&mut self, limit: Duration) -> ExitStatus {
         self.process.exit(limit).await
     }
+}
+
+fn on_port(port: u16) -> Command {
+    let mut command = command();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    command
 }
 
 /// The program without arguments, in an environment that says nothing to it.

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod process;
 pub mod redis_server;
 pub mod socket;
+pub mod terminal;
 pub mod wait;
 pub mod wire;
 
@@ -33,4 +34,5 @@ pub use hubcast::Hubcast;
 pub use nginx::Nginx;
 pub use redis_server::RedisServer;
 pub use socket::Socket;
+pub use terminal::Terminal;
 pub use wire::Wire;

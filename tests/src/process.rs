@@ -1,8 +1,9 @@
 //! A child process whose output is kept, and which never outlives the test that started it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -26,15 +27,40 @@ pub struct Process {
 impl Process {
     /// Starts `command` with no input, and with both outputs read at all times, so that it never waits for us.
     pub fn start(name: impl Into<String>, mut command: Command) -> Self {
-        let name = name.into();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} ({command:?}) does not start: {error}"));
-        let stdout = Lines::read(child.stdout.take().expect("piped above"));
-        let stderr = Lines::read(child.stderr.take().expect("piped above"));
+        command.stdin(Stdio::null());
+        Self::spawn(name.into(), command)
+    }
+
+    /// The same with an input, which ends when it is dropped.
+    pub fn start_with_input(name: impl Into<String>, mut command: Command) -> (Self, ChildStdin) {
+        command.stdin(Stdio::piped());
+        let mut process = Self::spawn(name.into(), command);
+        let input = process.child.stdin.take().expect("piped above");
+        (process, input)
+    }
+
+    /// The same with input and outputs at a terminal, of which this gives copies. Here its output is not read.
+    pub fn start_in(
+        name: impl Into<String>,
+        mut command: Command,
+        terminal: impl Fn() -> OwnedFd,
+    ) -> Self {
+        command
+            .stdin(terminal())
+            .stdout(terminal())
+            .stderr(terminal());
+        Self::running(name.into(), command.spawn())
+    }
+
+    fn spawn(name: String, mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::running(name, command.spawn())
+    }
+
+    fn running(name: String, child: io::Result<Child>) -> Self {
+        let mut child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let stdout = child.stdout.take().map(Lines::read).unwrap_or_default();
+        let stderr = child.stderr.take().map(Lines::read).unwrap_or_default();
         Self {
             name,
             child,
@@ -193,9 +219,20 @@ struct Output {
     complete: bool,
 }
 
+/// Of an output that is not read: nothing more comes.
+impl Default for Lines {
+    fn default() -> Self {
+        let nothing = Output {
+            lines: Vec::new(),
+            complete: true,
+        };
+        Self(Arc::new(Mutex::new(nothing)))
+    }
+}
+
 impl Lines {
     fn read(pipe: impl Read + Send + 'static) -> Self {
-        let lines = Self(Arc::default());
+        let lines = Self(Arc::new(Mutex::new(Output::default())));
         let writer = lines.clone();
         // A thread rather than a task: it goes on reading while a test computes, and needs no runtime when one is dropped.
         thread::spawn(move || {

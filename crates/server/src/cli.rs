@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hubcast::AllowedOrigins;
 
+use crate::console;
+
 /// A real-time server that SignalR clients talk to: one program with a chat page and its hub.
 ///
 /// Without a command it serves. Alone it needs nothing else; several servers that are given one Redis are one
@@ -22,10 +24,11 @@ use hubcast::AllowedOrigins;
     args_conflicts_with_subcommands = true,
     max_term_width = 100,
     after_help = "Examples:
-  hubcast                                          the chat, on http://127.0.0.1:8080
-  hubcast serve --listen 0.0.0.0:80                open to other machines
-  hubcast serve --redis redis://10.0.0.5           one of several servers
-  hubcast serve --allow-origin https://example.com for a page that lives elsewhere
+  hubcast                                   the chat, on http://127.0.0.1:8080
+  hubcast serve --listen 0.0.0.0:80         open to other machines
+  hubcast serve --redis redis://10.0.0.5    one of several servers
+  hubcast serve --allow-origin https://a.example   for a page from elsewhere
+  hubcast chat --room tea                   talk there without a browser
 
 Signals: SIGTERM and SIGINT end the server in good order within five seconds; its clients are told to reconnect."
 )]
@@ -45,6 +48,15 @@ pub(crate) enum Command {
     /// The server under test is started by you, unless it is `suite` that measures. Results go to standard output, progress to standard error. A run in which anything was lost, doubled
     /// or out of order says FAILED and ends with status 1.
     Bench(hubcast_bench::Args),
+    /// Chat at a terminal or in a script, on this server or another.
+    ///
+    /// At a terminal, what others say appears above the line that you write. In a pipe, messages are lines `name: text`, every line of the input is
+    /// sent, and after the last one has been acknowledged the program leaves.
+    Chat(console::ChatArgs),
+    /// Exchange lines with a WebSocket server.
+    ///
+    /// Every line goes out as a text message, and messages come in as lines. `exit` alone on a line, or the end of the input, closes with 1000 and waits for the server to close, too.
+    Connect(console::ConnectArgs),
 }
 
 #[derive(Debug, Args)]

@@ -1,8 +1,9 @@
-//! The program `hubcast`: configuration, start, stop. What it serves is in `app`.
+//! The program `hubcast`: configuration, start, stop. What it serves is in `app`; its clients are in `console`.
 
 mod app;
 mod chat;
 mod cli;
+mod console;
 mod listen;
 mod pages;
 mod raw;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
     let settings = match cli.command {
         Some(Command::Serve(settings)) => settings,
         Some(Command::Bench(args)) => return exit_code(hubcast_bench::run(&args)),
+        Some(Command::Chat(args)) => return exit_code(console::run_chat(args)),
+        Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
         None => cli.serve,
     };
     let redis = settings

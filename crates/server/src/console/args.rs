@@ -1,0 +1,88 @@
+//! The command lines of `hubcast chat` and `hubcast connect`.
+
+#![allow(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "these comments are the text of --help, which is not Markdown"
+)]
+
+use std::fmt;
+
+use clap::{Args, ValueEnum};
+
+use super::limits;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hubcast chat                               the room General of this machine
+  hubcast chat http://10.0.0.5/chatHub --room tea --user Mira
+  echo 'Build 17 is out' | hubcast chat --user ci
+
+Exit status: 0 after leaving properly; 1 if there was no connection, if it was
+lost for good, or if a line was not delivered; 2 for a wrong command line.")]
+pub(crate) struct ChatArgs {
+    /// Where the chat hub is. Begins with http:// or ws://, which mean the same; there is no TLS.
+    #[arg(default_value = "http://127.0.0.1:8080/chatHub")]
+    pub(crate) url: String,
+
+    /// The room to be in.
+    #[arg(long, env = "HUBCAST_ROOM", default_value = "General", value_parser = limits::room)]
+    pub(crate) room: String,
+
+    /// The name that others see. By default who uses this machine.
+    #[arg(
+        long,
+        env = "HUBCAST_USER",
+        default_value_t = limits::user(),
+        value_name = "NAME",
+        value_parser = limits::name
+    )]
+    pub(crate) user: String,
+
+    /// An access token to show to the server. Others can see the command lines of running programs, but not the
+    /// variable.
+    #[arg(long, env = "HUBCAST_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+
+    /// How messages are written on the wire.
+    #[arg(
+        long,
+        env = "HUBCAST_ENCODING",
+        value_enum,
+        default_value_t = Encoding::Json
+    )]
+    pub(crate) encoding: Encoding,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  echo hello | hubcast connect ws://127.0.0.1:8080/echo
+
+Exit status: 0 if the connection was closed by this side, or by the server with
+1000; 1 if there was none, or it ended otherwise; 2 for a wrong command line.")]
+pub(crate) struct ConnectArgs {
+    /// What to connect to: ws://host:port/path. There is no TLS.
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encoding {
+    Json,
+    Messagepack,
+}
+
+/// What is never shown.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(secret)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}

@@ -1,0 +1,139 @@
+//! The clients in this program: `hubcast chat` and `hubcast connect`, for a person at a terminal or for a script.
+
+mod args;
+mod chat;
+mod connect;
+mod connection;
+mod input;
+mod limits;
+mod notices;
+mod screen;
+mod text;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+pub(crate) use args::{ChatArgs, ConnectArgs};
+
+use input::{LineEditor, Lines, Reading, read_pipe};
+use screen::{Printing, Screen};
+
+/// How long the last lines may take to appear above an input line.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Chats until the end of the input.
+pub(crate) fn run_chat(args: ChatArgs) -> anyhow::Result<()> {
+    run(async |console| chat::run(console, args).await)
+}
+
+/// Speaks on a WebSocket until either side closes it.
+pub(crate) fn run_connect(args: &ConnectArgs) -> anyhow::Result<()> {
+    run(async |console| connect::run(console, args).await)
+}
+
+fn run(course: impl AsyncFnOnce(&mut Console) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let mut console = Console::open()?;
+        let outcome = course(&mut console).await;
+        console.close().await;
+        outcome
+    });
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// A person at a terminal, or a pipe.
+struct Console {
+    screen: Screen,
+    printing: Printing,
+    editor: Option<LineEditor>,
+    reading: Option<Reading>,
+    wishes: Wishes,
+}
+
+/// How somebody says that they want to leave.
+struct Wishes {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    /// The key for an interrupt: no signal while a line is edited.
+    key: Arc<Notify>,
+}
+
+impl Wishes {
+    /// Waits for the next one.
+    async fn expressed(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = self.key.notified() => {}
+        }
+    }
+}
+
+impl Console {
+    fn open() -> anyhow::Result<Self> {
+        let wishes = Wishes {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            key: Arc::default(),
+        };
+        let (editor, above) = LineEditor::open().unzip();
+        let (screen, printing) = Screen::open(above);
+        Ok(Self {
+            screen,
+            printing,
+            editor,
+            reading: None,
+            wishes,
+        })
+    }
+
+    /// Begins to take lines: behind this prompt, if a person types them.
+    fn read(&mut self, prompt: String) -> Lines {
+        let Some(editor) = self.editor.take() else {
+            return read_pipe();
+        };
+        let (reading, lines) = editor.read(prompt, Arc::clone(&self.wishes.key));
+        self.reading = Some(reading);
+        lines
+    }
+
+    /// Waits for the wish to leave, and for output that can go nowhere, which is an error.
+    async fn left(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.wishes.expressed() => Ok(()),
+            Err(error) = self.printing.ended() => Err(error).context("standard output cannot be written"),
+        }
+    }
+
+    /// Shows what waits to be shown, and gives the terminal back.
+    async fn close(mut self) {
+        let is_interactive = self.reading.is_some();
+        if let Some(reading) = self.reading.take() {
+            // Nothing is shown while history is searched; that ends with the input line.
+            let _ = timeout(LAST_LINES, shown(&self.screen, &mut self.printing)).await;
+            reading.end().await;
+        }
+        tokio::select! {
+            () = shown(&self.screen, &mut self.printing) => {}
+            // A pipe that nobody reads; ending the editor looks like the same wish.
+            () = self.wishes.expressed(), if !is_interactive => {}
+        }
+    }
+}
+
+/// Waits until everything is shown; nothing comes after it.
+async fn shown(screen: &Screen, printing: &mut Printing) {
+    screen.end().await;
+    // Has been told, if it failed.
+    let _ = printing.ended().await;
+}
