@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{block_in_place, yield_now};
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::connection::Connection;
@@ -26,9 +26,6 @@ const LONG_PASS: Duration = Duration::from_micros(250);
 /// anybody would notice.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 const LONGEST_REST: Duration = Duration::from_millis(10);
-
-/// How many receivers are many: handing a message to them takes about a millisecond.
-const MANY: usize = 8 * 1024;
 
 /// The longest list whose memory is kept when it is empty.
 const KEPT_LIST: usize = 1024;
@@ -68,15 +65,6 @@ impl Writers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands a message to so many receivers, without keeping a thread of the runtime from other tasks where that has several.
-    fn hand_out(&self, receivers: usize, act: impl FnOnce()) {
-        if receivers > MANY && self.runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
-            block_in_place(act);
-        } else {
-            act();
-        }
     }
 
     /// Has these written to.
@@ -183,19 +171,6 @@ impl<'a> Delivery<'a> {
             message,
             listed: Vec::new(),
         }
-    }
-
-    /// Puts the message into the outboxes of many.
-    pub(crate) fn fan_out<'c>(
-        &mut self,
-        receivers: impl ExactSizeIterator<Item = &'c Arc<Connection>>,
-        is_receiver: impl Fn(&Connection) -> bool,
-    ) {
-        self.writers.hand_out(receivers.len(), || {
-            for receiver in receivers.filter(|receiver| is_receiver(receiver)) {
-                self.to(receiver);
-            }
-        });
     }
 
     /// Puts the message into the outbox of one of the receivers.

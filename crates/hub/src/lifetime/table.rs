@@ -49,7 +49,7 @@ impl ConnectionTable {
         self.0.get(id).map(|ById(connection)| connection)
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Connection>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.0.iter().map(|ById(connection)| connection)
     }
 
@@ -69,8 +69,10 @@ impl ConnectionTable {
 
     /// Hands a message to all, except some.
     pub(crate) fn deliver(&self, except: &HashSet<String>, delivery: &mut Delivery<'_>) {
-        delivery.fan_out(self.iter(), |connection| {
-            except.is_empty() || !except.contains(&*connection.id)
-        });
+        for connection in self.iter() {
+            if except.is_empty() || !except.contains(&*connection.id) {
+                delivery.to(connection);
+            }
+        }
     }
 }
