@@ -3,27 +3,22 @@
 //! Anybody may push; one transport writes, or a [writer](crate::writers) that it shares its socket with. The queue is bounded in bytes: what does
 //! not fit is refused, and the connection is then closed for being too slow. Nobody ever waits to push.
 //!
-//! With stateful reconnect the outbox outlives its socket: see [`resumption`].
+//! How it is written: see [`writing`]. With stateful reconnect the outbox outlives its socket: see [`resumption`].
 
 mod resumption;
+mod writing;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
-use tokio::io::AsyncWrite;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Duration, Instant};
 
 use crate::frame::Frame;
 use resumption::Resumption;
-
-/// How many frames leave in one system call. Linux takes 1,024 at most; beyond a few dozen the copy into the
-/// socket costs more than the call.
-const FRAMES_PER_WRITE: usize = 64;
+use writing::{FRAMES_PER_WRITE, Turn, release};
 
 /// What a frame costs beside its bytes, about: its place in the queue and an allocation.
 const OVERHEAD: usize = 64;
@@ -39,19 +34,6 @@ enum Phase {
     Finishing,
     /// Nothing more is written.
     Dead,
-}
-
-/// Who writes what is pushed next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// The transport: it is at it, or waits for its socket to take more.
-    Transport,
-    /// The transport, which has nothing to do and must be woken.
-    Woken,
-    /// A writer, which must be told: the transport has nothing to do, and shares its socket.
-    Shared,
-    /// A writer, which has been told.
-    Listed,
 }
 
 /// The queue did not have room for a message.
@@ -110,22 +92,6 @@ impl Outbox {
     /// The state is consistent between any two statements, so a panic elsewhere does not spoil it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on a writer may write to the socket when the transport has nothing to do, until [`unshare`](Self::unshare).
-    pub(crate) fn share(&self, socket: OwnedWriteHalf) {
-        let mut state = self.state();
-        if state.phase != Phase::Dead {
-            state.socket = Some(socket);
-        }
-    }
-
-    /// From now on only the transport writes. Our half of the socket is shut down.
-    pub(crate) fn unshare(&self) {
-        let mut state = self.state();
-        let socket = state.socket.take();
-        release(state);
-        drop(socket);
     }
 
     /// Appends a message that the client did not ask for. Does nothing once the outbox takes no more. True if a
@@ -268,98 +234,6 @@ impl Outbox {
         let since = *state.stalled_since.get_or_insert(now);
         now.saturating_duration_since(since)
     }
-
-    /// Takes everything that waits, for transports that put it into answers. `None` when nothing will ever come again.
-    pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<VecDeque<Frame>>> {
-        let mut state = self.state();
-        if state.queue.is_empty() {
-            if matches!(state.phase, Phase::Finishing | Phase::Dead) {
-                return Poll::Ready(None);
-            }
-            state.rest(context);
-            return Poll::Pending;
-        }
-        let taken = std::mem::take(&mut state.queue);
-        state.advance(0);
-        Poll::Ready(Some(taken))
-    }
-
-    /// Writes what waits, many frames a call, until the socket takes no more or nothing is left.
-    ///
-    /// Ready only at the end: when all has been written after [`finish`](Self::finish), or when the socket failed.
-    pub(crate) fn poll_write_to<W: AsyncWrite + Unpin>(
-        &self,
-        context: &mut Context<'_>,
-        socket: &mut W,
-    ) -> Poll<io::Result<()>> {
-        let mut state = self.state();
-        if state.turn != Turn::Listed {
-            state.turn = Turn::Transport;
-        }
-        loop {
-            if state.queue.is_empty() && matches!(state.phase, Phase::Finishing | Phase::Dead) {
-                return Poll::Ready(Ok(()));
-            }
-            let slices = &mut [IoSlice::new(&[]); FRAMES_PER_WRITE];
-            let used = state.gather(slices);
-            if used == 0 {
-                state.rest(context);
-                return Poll::Pending;
-            }
-            let slices = slices.get(..used).unwrap_or_default();
-            let mut socket = Pin::new(&mut *socket);
-            let written = match slices {
-                // Costs the kernel less.
-                [one] => socket.as_mut().poll_write(context, one)?,
-                many => socket.as_mut().poll_write_vectored(context, many)?,
-            };
-            let Poll::Ready(written) = written else {
-                // A writer that has been told need not try.
-                state.turn = Turn::Transport;
-                return Poll::Pending;
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            state.advance(written);
-        }
-    }
-
-    /// What a writer does that has been told: writes what waits, if the socket takes it. If not, the transport sees to it.
-    pub(crate) fn write_shared(&self) {
-        let mut state = self.state();
-        if state.turn != Turn::Listed {
-            return;
-        }
-        while let Some(socket) = &state.socket {
-            let slices = &mut [IoSlice::new(&[]); FRAMES_PER_WRITE];
-            let used = state.gather(slices);
-            if used == 0 {
-                state.turn = Turn::Shared;
-                return;
-            }
-            let written = match slices.get(..used).unwrap_or_default() {
-                [one] => socket.try_write(one),
-                many => socket.try_write_vectored(many),
-            };
-            match written {
-                Ok(written) if written > 0 => state.advance(written),
-                // The transport meets the error, too, if it is one.
-                _ => break,
-            }
-        }
-        release(state);
-    }
-}
-
-/// Lets go of the state, and wakes the transport if it rests.
-fn release(mut state: MutexGuard<'_, State>) {
-    state.turn = Turn::Transport;
-    let transport = state.transport.take();
-    drop(state);
-    if let Some(transport) = transport {
-        transport.wake();
-    }
 }
 
 impl State {
@@ -373,65 +247,6 @@ impl State {
         } else {
             self.queue.push_back(frame);
         }
-    }
-
-    /// What is next to be written; gives how many slices that takes.
-    fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut used = 0;
-        let mut skip = self.written;
-        let mut window = self.window();
-        for (slice, frame) in slices.iter_mut().zip(&self.queue) {
-            // What has been begun is finished; the rest waits for an Ack when the window is full.
-            if let Some(window) = &mut window
-                && frame.is_counted()
-            {
-                if window.is_full() && skip == 0 {
-                    break;
-                }
-                window.used += frame.len();
-            }
-            *slice = IoSlice::new(frame.websocket().get(skip..).unwrap_or_default());
-            skip = 0;
-            used += 1;
-        }
-        used
-    }
-
-    /// The transport has nothing to do.
-    fn rest(&mut self, context: &Context<'_>) {
-        match &mut self.transport {
-            Some(waker) => waker.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
-        self.turn = match self.turn {
-            // Not told twice.
-            Turn::Listed => Turn::Listed,
-            _ if self.socket.is_some() => Turn::Shared,
-            _ => Turn::Woken,
-        };
-    }
-
-    /// Takes what has been written off the queue.
-    fn advance(&mut self, written: usize) {
-        self.moved = true;
-        if self.queue.is_empty() {
-            self.bytes = 0;
-        }
-        self.written += written;
-        while let Some(first) = self.queue.front().map(Frame::len)
-            && self.written >= first
-        {
-            self.written -= first;
-            self.bytes -= first;
-            let written = self.queue.pop_front();
-            if let Some(resumption) = &mut self.resumption
-                && let Some(frame) = written
-                && frame.is_counted()
-            {
-                resumption.sent.wrote(frame);
-            }
-        }
-        self.wake_calm();
     }
 
     /// Wakes whoever has waited long enough; they only need this lock again, so it may happen under it.
@@ -448,9 +263,14 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::Context;
+
     use super::*;
     use futures_util::task::noop_waker;
     use hubcast_protocol::Encoding;
+    use tokio::io::AsyncWrite;
 
     pub(super) fn frame(size: usize) -> Frame {
         Frame::from_payload(Encoding::Json, &vec![b'x'; size])
