@@ -1,0 +1,3 @@
+//! RabbitMQ for Hubcast: tasks that go to workers.
+
+pub mod tasks;

@@ -1,0 +1,511 @@
+//! Who does what: the workers that are here, their tasks, and the tasks that wait for one of them. No I/O, and time comes from outside.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::status::{RunningTask, WorkerStatus};
+use super::task::{Reason, Task};
+use super::worker::{Assignment, Order, Registration};
+use super::{Refusal, TaskOptions};
+
+/// One arrival of a task here. The queue that it came from gives the numbers, and none twice.
+pub(crate) type DeliveryId = u64;
+
+/// One stay of a worker here.
+pub(crate) type WorkerKey = u64;
+
+/// A task that has come from the queue and has to go back to it, one way or another.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) number: DeliveryId,
+    /// Stays the same for as long as the task exists.
+    pub(crate) id: Arc<str>,
+    pub(crate) task: Arc<Task>,
+    /// How often it was tried before.
+    pub(crate) attempts: u32,
+}
+
+/// What the queue is told. Of each delivery one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// There is a worker that can have so many tasks at once.
+    Opened(WorkerKey, u32),
+    /// The worker takes no tasks any more.
+    Closed(WorkerKey),
+    /// The task is done.
+    Done(DeliveryId),
+    /// The task shall come again later; it has been tried so often.
+    Later(DeliveryId, u32),
+    /// Nobody here can do it, but maybe somebody elsewhere. If not, that counts as an attempt.
+    NobodyHere(DeliveryId),
+    /// It has been tried often enough.
+    Dead(DeliveryId, u32, Reason),
+}
+
+/// The whole of it. Not bounded by itself: there are as many tasks as the queue lets come, which asks for no more than workers can have.
+#[derive(Debug)]
+pub(crate) struct Board {
+    options: TaskOptions,
+    queue: UnboundedSender<Notice>,
+    workers: HashMap<WorkerKey, Worker>,
+    /// Workers by their own ids.
+    ids: HashMap<String, WorkerKey>,
+    /// In the order in which they began.
+    running: BTreeMap<DeliveryId, Running>,
+    /// Tasks that workers here can do that have no room now, in the order of their arrival.
+    waiting: VecDeque<Waiting>,
+    last_key: WorkerKey,
+    /// How many tasks have been done since the start.
+    done: u64,
+    /// Whether nobody gets anything new any more.
+    is_closing: bool,
+    /// Told when time begins to matter.
+    busy: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    registration: Registration,
+    orders: UnboundedSender<Order>,
+    /// What it has, by the ids of the tasks. `None` is a task that was taken away from it, but that it may still be busy with.
+    held: HashMap<Arc<str>, Option<DeliveryId>>,
+    /// Whether the queue knows of it: a worker that has only tasks that were taken away gets no more.
+    is_open: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    delivery: Delivery,
+    worker: WorkerKey,
+    since: Instant,
+    /// When the lease is over.
+    until: Instant,
+    /// What the worker said last about how far it is.
+    progress: Option<Reason>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    delivery: Delivery,
+    since: Instant,
+}
+
+impl Worker {
+    fn can_do(&self, task: &Task) -> bool {
+        let types = self.registration.types.as_ref();
+        types.is_none_or(|types| types.contains(&task.kind))
+    }
+
+    fn has_room_for(&self, delivery: &Delivery) -> bool {
+        self.held.len() < self.registration.capacity as usize
+            && !self.held.contains_key(&delivery.id)
+            && self.can_do(&delivery.task)
+    }
+
+    /// Which part of what it can have it has; lower is less loaded.
+    fn load(&self) -> Load {
+        Load {
+            held: self.held.len() as u64,
+            capacity: u64::from(self.registration.capacity),
+        }
+    }
+}
+
+/// A fraction, to be compared.
+#[derive(Clone, Copy)]
+struct Load {
+    held: u64,
+    capacity: u64,
+}
+
+impl Load {
+    fn cmp(self, other: Self) -> std::cmp::Ordering {
+        (self.held * other.capacity).cmp(&(other.held * self.capacity))
+    }
+}
+
+impl Board {
+    pub(crate) fn new(options: TaskOptions, queue: UnboundedSender<Notice>) -> Self {
+        Self {
+            options,
+            queue,
+            workers: HashMap::new(),
+            ids: HashMap::new(),
+            running: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            last_key: 0,
+            done: 0,
+            is_closing: false,
+            busy: Arc::default(),
+        }
+    }
+
+    /// Told when time begins to matter.
+    pub(crate) fn busy(&self) -> Arc<Notify> {
+        Arc::clone(&self.busy)
+    }
+
+    fn tell(&self, notice: Notice) {
+        // A queue that is gone has nothing to lose any more.
+        let _ = self.queue.send(notice);
+    }
+
+    /// A worker has come. One with the same id has to go.
+    pub(crate) fn join(
+        &mut self,
+        registration: Registration,
+        orders: UnboundedSender<Order>,
+        now: Instant,
+    ) -> WorkerKey {
+        self.last_key += 1;
+        let key = self.last_key;
+        let before = self.ids.insert(registration.id.clone(), key);
+        let capacity = registration.capacity;
+        let worker = Worker {
+            registration,
+            orders,
+            held: HashMap::new(),
+            is_open: true,
+        };
+        self.workers.insert(key, worker);
+        self.tell(Notice::Opened(key, capacity));
+        if let Some(before) = before {
+            self.dismiss(before, now);
+        }
+        self.feed(key, now);
+        key
+    }
+
+    /// A worker with that id is on another server now.
+    pub(crate) fn replace(&mut self, id: &str, now: Instant) {
+        if let Some(key) = self.ids.get(id).copied() {
+            self.dismiss(key, now);
+        }
+    }
+
+    fn dismiss(&mut self, key: WorkerKey, now: Instant) {
+        if let Some(worker) = self.workers.get(&key) {
+            let _ = worker.orders.send(Order::Leave);
+        }
+        self.leave(key, now);
+    }
+
+    /// A worker has gone. What it had goes to others.
+    pub(crate) fn leave(&mut self, key: WorkerKey, now: Instant) {
+        let Some(worker) = self.workers.remove(&key) else {
+            return;
+        };
+        let id = worker.registration.id;
+        if self.ids.get(&id) == Some(&key) {
+            self.ids.remove(&id);
+        }
+        if worker.is_open {
+            self.tell(Notice::Closed(key));
+        }
+        let mut lost: Vec<_> = worker.held.into_values().flatten().collect();
+        lost.sort_unstable();
+        for number in lost {
+            if let Some(running) = self.running.remove(&number) {
+                let reason = Reason::new(format!("worker {id} went away"));
+                self.try_again(running.delivery, reason, now);
+            }
+        }
+    }
+
+    /// A task has come from the queue.
+    pub(crate) fn arrive(&mut self, delivery: Delivery, now: Instant) {
+        // The last worker may have gone while the task was on its way: that is not the task's fault.
+        let nobody = if self.workers.is_empty() {
+            Notice::Later(delivery.number, delivery.attempts)
+        } else {
+            Notice::NobodyHere(delivery.number)
+        };
+        self.find_worker(delivery, nobody, now);
+    }
+
+    /// A worker here gets the task, now or when it has room; if none can do it, the queue is told.
+    fn find_worker(&mut self, delivery: Delivery, nobody: Notice, now: Instant) {
+        self.busy.notify_one();
+        let mut least: Option<(WorkerKey, Load)> = None;
+        let mut ties = 0;
+        let mut is_possible = self.is_closing;
+        for (key, worker) in &self.workers {
+            is_possible |= worker.is_open && worker.can_do(&delivery.task);
+            if self.is_closing || !worker.has_room_for(&delivery) {
+                continue;
+            }
+            let load = worker.load();
+            let order = least.map(|(_, least)| load.cmp(least));
+            match order {
+                None | Some(std::cmp::Ordering::Less) => {
+                    least = Some((*key, load));
+                    ties = 1;
+                }
+                Some(std::cmp::Ordering::Equal) => {
+                    ties += 1;
+                    if fastrand::u32(..ties) == 0 {
+                        least = Some((*key, load));
+                    }
+                }
+                Some(std::cmp::Ordering::Greater) => {}
+            }
+        }
+        match least {
+            Some((key, _)) => self.assign(key, delivery, now),
+            None if is_possible => self.waiting.push_back(Waiting {
+                delivery,
+                since: now,
+            }),
+            None => self.tell(nobody),
+        }
+    }
+
+    fn assign(&mut self, key: WorkerKey, delivery: Delivery, now: Instant) {
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return;
+        };
+        let assignment = Assignment {
+            id: Arc::clone(&delivery.id),
+            task: Arc::clone(&delivery.task),
+            attempt: delivery.attempts + 1,
+        };
+        worker
+            .held
+            .insert(Arc::clone(&delivery.id), Some(delivery.number));
+        // A worker that does not listen any more is about to leave, and its tasks go to others then.
+        let _ = worker.orders.send(Order::Do(assignment));
+        let running = Running {
+            worker: key,
+            since: now,
+            until: now + self.options.lease,
+            progress: None,
+            delivery,
+        };
+        self.running.insert(running.delivery.number, running);
+    }
+
+    /// A worker has room: the oldest tasks that it can do are its.
+    fn feed(&mut self, key: WorkerKey, now: Instant) {
+        while !self.is_closing
+            && let Some(worker) = self.workers.get(&key)
+            && let Some(first) = self
+                .waiting
+                .iter()
+                .position(|waiting| worker.has_room_for(&waiting.delivery))
+            && let Some(Waiting { delivery, .. }) = self.waiting.remove(first)
+        {
+            self.assign(key, delivery, now);
+        }
+    }
+
+    /// Ends the stay of a task at a worker; which delivery it was, if it still was that worker's to do.
+    fn give_up(&mut self, key: WorkerKey, id: &str) -> Result<Running, Refusal> {
+        let worker = self.workers.get_mut(&key).ok_or(Refusal::Replaced)?;
+        let held = worker.held.remove(id).ok_or(Refusal::NotYours)?;
+        if !worker.is_open && !self.is_closing {
+            worker.is_open = true;
+            let capacity = worker.registration.capacity;
+            self.tell(Notice::Opened(key, capacity));
+        }
+        held.and_then(|number| self.running.remove(&number))
+            .ok_or(Refusal::LeaseOver)
+    }
+
+    /// A worker has done a task.
+    pub(crate) fn done(&mut self, key: WorkerKey, id: &str, now: Instant) -> Result<(), Refusal> {
+        let outcome = self.give_up(key, id).map(|running| {
+            self.done += 1;
+            self.tell(Notice::Done(running.delivery.number));
+        });
+        self.feed(key, now);
+        outcome
+    }
+
+    /// A worker does not do a task.
+    pub(crate) fn refuse(
+        &mut self,
+        key: WorkerKey,
+        id: &str,
+        reason: &Reason,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let outcome = self.give_up(key, id).map(|Running { delivery, .. }| {
+            let attempts = delivery.attempts + 1;
+            let notice = if attempts < self.options.attempts {
+                Notice::Later(delivery.number, attempts)
+            } else {
+                let reason = Reason::new(format!("refused: {reason}"));
+                Notice::Dead(delivery.number, attempts, reason)
+            };
+            self.tell(notice);
+        });
+        self.feed(key, now);
+        outcome
+    }
+
+    /// A worker is still at it: its lease begins anew.
+    pub(crate) fn progress(
+        &mut self,
+        key: WorkerKey,
+        id: &str,
+        text: Reason,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let worker = self.workers.get(&key).ok_or(Refusal::Replaced)?;
+        let held = worker.held.get(id).ok_or(Refusal::NotYours)?;
+        let running = held.and_then(|number| self.running.get_mut(&number));
+        let running = running.ok_or(Refusal::LeaseOver)?;
+        running.until = now + self.options.lease;
+        running.progress = Some(text);
+        Ok(())
+    }
+
+    /// A task was tried and nobody is to blame but the worker: another one gets it at once, if there is one.
+    fn try_again(&mut self, mut delivery: Delivery, reason: Reason, now: Instant) {
+        delivery.attempts += 1;
+        if delivery.attempts < self.options.attempts {
+            // An attempt is counted once, though nobody else may be there.
+            let later = Notice::Later(delivery.number, delivery.attempts);
+            self.find_worker(delivery, later, now);
+        } else {
+            self.tell(Notice::Dead(delivery.number, delivery.attempts, reason));
+        }
+    }
+
+    /// What time does: leases end, and who has waited long enough may be luckier elsewhere.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let over = |running: &Running| running.until <= now;
+        let over: Vec<DeliveryId> = self
+            .running
+            .iter()
+            .filter(|(_, running)| over(running))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in over {
+            let Some(running) = self.running.remove(&number) else {
+                continue;
+            };
+            let reason = self.take_away(&running);
+            self.try_again(running.delivery, reason, now);
+        }
+        while let Some(first) = self.waiting.front() {
+            if now.duration_since(first.since) < self.options.retry {
+                break;
+            }
+            if let Some(Waiting { delivery, .. }) = self.waiting.pop_front() {
+                self.tell(Notice::Later(delivery.number, delivery.attempts));
+            }
+        }
+    }
+
+    /// A worker has had a task for too long. It keeps the place for as long as it does not answer: who hangs gets no more than it can have.
+    fn take_away(&mut self, running: &Running) -> Reason {
+        let lease = self.options.lease;
+        let Some(worker) = self.workers.get_mut(&running.worker) else {
+            return Reason::new("its worker went away");
+        };
+        worker.held.insert(Arc::clone(&running.delivery.id), None);
+        let id = &worker.registration.id;
+        tracing::info!(worker = ?id, task = ?running.delivery.id, "a lease is over");
+        let reason = Reason::new(format!("worker {id} did not answer within {lease:?}"));
+        let lost = worker.held.values().filter(|held| held.is_none()).count();
+        if worker.is_open && lost >= worker.registration.capacity as usize {
+            worker.is_open = false;
+            self.tell(Notice::Closed(running.worker));
+        }
+        reason
+    }
+
+    /// From now on nobody gets anything new, and what comes back waits.
+    pub(crate) fn close(&mut self) {
+        self.is_closing = true;
+        let mut closed = Vec::new();
+        for (key, worker) in &mut self.workers {
+            if std::mem::take(&mut worker.is_open) {
+                closed.push(*key);
+            }
+        }
+        for key in closed {
+            self.tell(Notice::Closed(key));
+        }
+    }
+
+    /// Whether it takes no new workers.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// Whether time has anything to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// How many tasks are being done.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// How many tasks are here that no worker has had room for yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many tasks have been done since the start.
+    pub(crate) fn done_so_far(&self) -> u64 {
+        self.done
+    }
+
+    /// How many workers are here.
+    pub(crate) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The workers, those that have been here longest first.
+    pub(crate) fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        let mut workers: Vec<_> = self.workers.iter().collect();
+        workers.sort_unstable_by_key(|(key, _)| **key);
+        let status = |(_, worker): (_, &Worker)| WorkerStatus {
+            id: worker.registration.id.clone(),
+            door: worker.registration.door,
+            types: worker.registration.types.clone(),
+            capacity: worker.registration.capacity,
+            running: worker.held.len(),
+        };
+        workers.into_iter().map(status).collect()
+    }
+
+    /// The tasks that are being done, those that came first first.
+    pub(crate) fn running_tasks(&self, now: Instant) -> Vec<RunningTask> {
+        let status = |running: &Running| {
+            let worker = self.workers.get(&running.worker);
+            RunningTask {
+                id: running.delivery.id.to_string(),
+                name: running.delivery.task.name.clone(),
+                kind: running.delivery.task.kind,
+                attempt: running.delivery.attempts + 1,
+                worker: worker.map(|worker| worker.registration.id.clone()),
+                seconds: now.duration_since(running.since).as_secs(),
+                progress: running.progress.clone(),
+            }
+        };
+        self.running.values().map(status).collect()
+    }
+
+    /// How often time is looked at while there is something that it could end.
+    pub(crate) fn tick_every(&self) -> Duration {
+        let shortest = self.options.lease.min(self.options.retry);
+        (shortest / 4).clamp(Duration::from_millis(20), Duration::from_millis(250))
+    }
+}
+
+impl Drop for Board {
+    /// Whoever looks at the time need not any more.
+    fn drop(&mut self) {
+        self.busy.notify_one();
+    }
+}
