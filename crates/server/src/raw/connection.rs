@@ -1,7 +1,7 @@
-//! The life of one raw WebSocket: messages come in and go back, until somebody says goodbye.
+//! The life of one raw WebSocket: messages come in, are answered, and others go out unasked, until somebody says goodbye.
 //!
-//! One task reads and writes in turns. So while an echo cannot be written nothing more is read, and a connection keeps one message, its answer,
-//! and what one read brings.
+//! One task reads and writes in turns. So while something cannot be written nothing more is read, and a connection keeps one message, its answer,
+//! and what one read brings. While there is nothing to write it is read, whatever the conversation waits for.
 
 use std::io;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::Echo;
-use super::reader::{Event, Message, MessageReader};
+use super::conversation::{Conversation, Goodbye, Message};
+use super::reader::{Event, MessageReader};
 
 /// How long a peer may take nothing of what is written to it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,105 +33,150 @@ const GOING_AWAY: u16 = 1001;
 /// The code with which a peer is closed that has not answered a ping.
 const UNEXPECTED: u16 = 1011;
 
-/// A WebSocket whose messages come back.
+/// The socket of a conversation.
 pub(super) struct Connection<S> {
     socket: S,
-    echo: Echo,
     reader: MessageReader,
     /// Frames that have yet to be written.
     outgoing: Vec<u8>,
 }
 
-/// How a connection comes to its end: the code of the close frame, if there is one to send.
-enum Goodbye {
-    With(u16),
-    /// In answer to a close frame without a code.
+/// How a connection comes to its end.
+enum Ending {
+    /// With a close frame of ours.
+    Goodbye(Goodbye),
+    /// With the answer to a close frame without a code.
     WithoutCode,
     /// The peer has hung up.
-    None,
+    HungUp,
+}
+
+impl From<Goodbye> for Ending {
+    fn from(goodbye: Goodbye) -> Self {
+        Self::Goodbye(goodbye)
+    }
+}
+
+/// What happens next on a connection.
+enum Happening {
+    Stopping,
+    /// So many bytes have been read.
+    Read(usize),
+    /// There is something to say unasked.
+    Saying(Result<Message, Goodbye>),
+    /// It is time to ask whether the peer is there.
+    Tick,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(socket: S, echo: Echo, max_message: usize) -> Self {
+    pub(super) fn new(socket: S, max_message: usize) -> Self {
         Self {
             socket,
-            echo,
             reader: MessageReader::new(max_message),
             outgoing: Vec::new(),
         }
     }
 
-    /// Echoes until one of both says goodbye, or `stopping` becomes true; an error is a peer that is gone, or might as well be.
-    pub(super) async fn run(
+    /// Begins a conversation and carries it until one of both says goodbye, or `stopping` becomes true; an error is a peer that is gone, or
+    /// might as well be.
+    pub(super) async fn run<C: Conversation>(
         mut self,
+        begins: impl Future<Output = Result<C, Goodbye>>,
         keep_alive: Duration,
         mut stopping: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let close = OpCode::Control(Control::Close);
-        match self.converse(keep_alive, &mut stopping).await? {
-            Goodbye::None => return Ok(()),
-            Goodbye::With(code) => self.gather(close, &[], &code.to_be_bytes())?,
-            Goodbye::WithoutCode => self.gather(close, &[], &[])?,
+        let ending = match begins.await {
+            // Gone when this returns: a peer that takes its time to part has left all the same.
+            Ok(conversation) => self.carry(conversation, keep_alive, &mut stopping).await?,
+            Err(goodbye) => goodbye.into(),
+        };
+        match ending {
+            Ending::HungUp => return Ok(()),
+            Ending::Goodbye(goodbye) => self.gather(close, &goodbye.payload())?,
+            Ending::WithoutCode => self.gather(close, &[])?,
         }
         self.write().await?;
         self.part().await
     }
 
-    async fn converse(
+    async fn carry(
         &mut self,
+        mut conversation: impl Conversation,
         keep_alive: Duration,
         stopping: &mut watch::Receiver<bool>,
-    ) -> io::Result<Goodbye> {
+    ) -> io::Result<Ending> {
         let mut ticks = interval_at(Instant::now() + keep_alive, keep_alive);
         // While a peer takes nothing it is not asked, either.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut owes_answer = false;
         let mut scratch = vec![0; READ];
         loop {
-            let read = tokio::select! {
-                biased;
-                _ = stopping.wait_for(|stopping| *stopping) => return Ok(Goodbye::With(GOING_AWAY)),
-                length = self.socket.read(&mut scratch) => Some(length?),
-                _ = ticks.tick() => None,
+            // In no order: neither those who say much nor those who are told much keep anything else from happening.
+            let happening = tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => Happening::Stopping,
+                length = self.socket.read(&mut scratch) => Happening::Read(length?),
+                said = conversation.next() => Happening::Saying(said),
+                _ = ticks.tick() => Happening::Tick,
             };
-            let Some(length) = read else {
-                if owes_answer {
-                    tracing::debug!("a raw WebSocket did not answer a ping");
-                    return Ok(Goodbye::With(UNEXPECTED));
+            match happening {
+                Happening::Stopping => return Ok(Goodbye::from(GOING_AWAY).into()),
+                Happening::Read(0) => return Ok(Ending::HungUp),
+                Happening::Read(length) => {
+                    // Whatever a peer says shows that it is there.
+                    owes_answer = false;
+                    let mut input = scratch.get(..length).unwrap_or_default();
+                    if let Some(ending) = self.hear(&mut input, &mut conversation).await? {
+                        return Ok(ending);
+                    }
+                    self.write().await?;
                 }
-                owes_answer = true;
-                self.gather(OpCode::Control(Control::Ping), &[], &[])?;
-                self.write().await?;
-                continue;
-            };
-            // Whatever a peer says shows that it is there.
-            owes_answer = false;
-            let mut input = scratch.get(..length).unwrap_or_default();
-            if input.is_empty() {
-                return Ok(Goodbye::None);
+                Happening::Saying(Ok(message)) => {
+                    self.say(&message)?;
+                    // Not kept twice for as long as the peer takes.
+                    drop(message);
+                    self.write().await?;
+                    conversation.written().await;
+                }
+                Happening::Saying(Err(goodbye)) => return Ok(goodbye.into()),
+                Happening::Tick if owes_answer => {
+                    tracing::debug!("a raw WebSocket did not answer a ping");
+                    return Ok(Goodbye::from(UNEXPECTED).into());
+                }
+                Happening::Tick => {
+                    owes_answer = true;
+                    self.gather(OpCode::Control(Control::Ping), &[])?;
+                    self.write().await?;
+                }
             }
-            if let Some(goodbye) = self.hear(&mut input).await? {
-                return Ok(goodbye);
-            }
-            self.write().await?;
         }
     }
 
     /// Answers what has arrived.
-    async fn hear(&mut self, input: &mut &[u8]) -> io::Result<Option<Goodbye>> {
+    async fn hear(
+        &mut self,
+        input: &mut &[u8],
+        conversation: &mut impl Conversation,
+    ) -> io::Result<Option<Ending>> {
         loop {
             match self.reader.next(input) {
                 Ok(None) => return Ok(None),
-                Ok(Some(Event::Message(message))) => self.answer(&message)?,
+                Ok(Some(Event::Message(message))) => match conversation.hear(message).await {
+                    Ok(None) => {}
+                    Ok(Some(answer)) => self.say(&answer)?,
+                    Err(goodbye) => return Ok(Some(goodbye.into())),
+                },
                 Ok(Some(Event::Ping(said))) => {
-                    self.gather(OpCode::Control(Control::Pong), &[], &said)?;
+                    self.gather(OpCode::Control(Control::Pong), &said)?;
                 }
                 Ok(Some(Event::Close(code))) => {
-                    return Ok(Some(code.map_or(Goodbye::WithoutCode, Goodbye::With)));
+                    let answer =
+                        code.map_or(Ending::WithoutCode, |code| Goodbye::from(code).into());
+                    return Ok(Some(answer));
                 }
                 Err(offence) => {
                     tracing::debug!(?offence, "a raw WebSocket broke the rules");
-                    return Ok(Some(Goodbye::With(offence.close_code())));
+                    return Ok(Some(Goodbye::from(offence.close_code()).into()));
                 }
             }
             if self.outgoing.len() >= GATHERED {
@@ -140,27 +185,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn answer(&mut self, message: &Message) -> io::Result<()> {
-        let (kind, greeting) = if message.is_text {
-            (Data::Text, self.echo.greeting())
-        } else {
-            (Data::Binary, "")
+    fn say(&mut self, message: &Message) -> io::Result<()> {
+        let (kind, payload) = match message {
+            Message::Text(text) => (Data::Text, text.as_bytes()),
+            Message::Binary(bytes) => (Data::Binary, bytes.as_slice()),
         };
-        self.gather(OpCode::Data(kind), greeting.as_bytes(), &message.bytes)
+        self.gather(OpCode::Data(kind), payload)
     }
 
     /// Puts a frame behind those that have yet to be written.
-    fn gather(&mut self, opcode: OpCode, first: &[u8], then: &[u8]) -> io::Result<()> {
+    fn gather(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
         let header = FrameHeader {
             opcode,
             ..FrameHeader::default()
         };
-        let length = first.len() + then.len();
         header
-            .format(length as u64, &mut self.outgoing)
+            .format(payload.len() as u64, &mut self.outgoing)
             .map_err(io::Error::other)?;
-        self.outgoing.extend_from_slice(first);
-        self.outgoing.extend_from_slice(then);
+        self.outgoing.extend_from_slice(payload);
         Ok(())
     }
 
@@ -194,8 +236,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::echo::Echo;
     use super::*;
     use tokio::io::{DuplexStream, duplex};
+    use tokio::sync::mpsc;
     use tokio::task::JoinHandle;
 
     const KEEP_ALIVE: Duration = Duration::from_mins(2);
@@ -210,10 +254,15 @@ mod tests {
     }
 
     fn connect() -> Peer {
+        connect_to(Ok(Echo::Unchanged))
+    }
+
+    fn connect_to(begun: Result<impl Conversation, Goodbye>) -> Peer {
         let (ours, socket) = duplex(KEPT);
         let (stop, stopping) = watch::channel(false);
-        let connection = Connection::new(ours, Echo::Unchanged, 100_000);
-        let ended = tokio::spawn(connection.run(KEEP_ALIVE, stopping));
+        let connection = Connection::new(ours, 100_000);
+        let begins = std::future::ready(begun);
+        let ended = tokio::spawn(connection.run(begins, KEEP_ALIVE, stopping));
         Peer {
             socket,
             ended,
@@ -292,6 +341,109 @@ mod tests {
             .write_all(b"\x88\x82\0\0\0\0\x03\xe9")
             .await
             .unwrap();
+        drop(peer.socket);
+        assert!(peer.ended.await.unwrap().is_ok());
+    }
+
+    /// Says what it is given, and tells what happens to it.
+    struct Scripted {
+        says: mpsc::UnboundedReceiver<Result<Message, Goodbye>>,
+        tells: mpsc::UnboundedSender<&'static str>,
+    }
+
+    impl Conversation for Scripted {
+        async fn hear(&mut self, message: Message) -> Result<Option<Message>, Goodbye> {
+            let _ = self.tells.send("heard");
+            match message {
+                Message::Text(_) => Ok(None),
+                Message::Binary(_) => Err(Goodbye::new(1003, "Not this.")),
+            }
+        }
+
+        async fn next(&mut self) -> Result<Message, Goodbye> {
+            self.says.recv().await.unwrap()
+        }
+
+        async fn written(&mut self) {
+            let _ = self.tells.send("written");
+        }
+    }
+
+    impl Drop for Scripted {
+        fn drop(&mut self) {
+            let _ = self.tells.send("dropped");
+        }
+    }
+
+    /// A peer of a scripted conversation, the script, and what is told.
+    fn scripted() -> (
+        Peer,
+        mpsc::UnboundedSender<Result<Message, Goodbye>>,
+        mpsc::UnboundedReceiver<&'static str>,
+    ) {
+        let (script, says) = mpsc::unbounded_channel();
+        let (tells, told) = mpsc::unbounded_channel();
+        (connect_to(Ok(Scripted { says, tells })), script, told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_unasked_goes_out_between_what_the_peer_says() {
+        let (mut peer, script, mut told) = scripted();
+        peer.socket.write_all(b"\x81\x80\0\0\0\0").await.unwrap();
+        assert_eq!(told.recv().await, Some("heard"));
+        script.send(Ok(Message::Text("hello".into()))).unwrap();
+        peer.hears(b"\x81\x05hello").await;
+        assert_eq!(told.recv().await, Some("written"));
+        script.send(Ok(Message::Binary(vec![1, 2]))).unwrap();
+        peer.hears(b"\x82\x02\x01\x02").await;
+        assert_eq!(told.recv().await, Some("written"));
+        // It is read while there is nothing to say.
+        peer.socket
+            .write_all(b"\x89\x81\0\0\0\0?\x81\x80\0\0\0\0")
+            .await
+            .unwrap();
+        peer.hears(b"\x8a\x01?").await;
+        assert_eq!(told.recv().await, Some("heard"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_peer_does_not_take_for_thirty_seconds_is_not_told_to_be_written() {
+        let (peer, script, mut told) = scripted();
+        let start = Instant::now();
+        script.send(Ok(Message::Binary(vec![7; 2 * KEPT]))).unwrap();
+        assert_eq!(told.recv().await, Some("dropped"));
+        assert_eq!(start.elapsed(), PATIENCE);
+        let error = peer.ended.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_is_over_before_the_goodbye_and_not_when_the_peer_hangs_up() {
+        for (script_says, peer_says, goodbye) in [
+            (true, b"".as_slice(), b"\x88\x08\x03\xf3enough".to_vec()),
+            (
+                false,
+                b"\x82\x80\0\0\0\0",
+                b"\x88\x0b\x03\xebNot this.".to_vec(),
+            ),
+        ] {
+            let (mut peer, script, mut told) = scripted();
+            if script_says {
+                script.send(Err(Goodbye::new(1011, "enough"))).unwrap();
+            }
+            peer.socket.write_all(peer_says).await.unwrap();
+            while told.recv().await.unwrap() != "dropped" {}
+            peer.hears(&goodbye).await;
+            assert!(!peer.ended.is_finished());
+            drop(peer.socket);
+            assert!(peer.ended.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_that_cannot_begin_is_a_goodbye() {
+        let mut peer = connect_to(Err::<Echo, _>(Goodbye::from(1013)));
+        peer.hears(b"\x88\x02\x03\xf5").await;
         drop(peer.socket);
         assert!(peer.ended.await.unwrap().is_ok());
     }

@@ -1,6 +1,9 @@
-//! WebSockets without SignalR: what a client says comes back. For clients that speak no hub protocol, and for trying what is in between.
+//! WebSockets without SignalR, for clients that speak no hub protocol: who is let in, and how many. What is said on them is a
+//! [`Conversation`], of which the simplest are here: echoes, for trying what is in between.
 
 mod connection;
+mod conversation;
+mod echo;
 mod reader;
 
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hubcast::AllowedOrigins;
@@ -20,34 +23,8 @@ use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
 
 use self::connection::Connection;
-
-/// What goes before a text that comes back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Echo {
-    Hello,
-    Response,
-    Unchanged,
-}
-
-impl Echo {
-    fn greeting(self) -> &'static str {
-        match self {
-            Self::Hello => "Server: Hello. You said: ",
-            Self::Response => "Server Response: ",
-            Self::Unchanged => "",
-        }
-    }
-
-    /// What `/echo` does: `?raw=1` leaves texts as they are.
-    fn asked_for(uri: &Uri) -> Self {
-        let mut parameters = uri.query().unwrap_or_default().split('&');
-        if parameters.any(|parameter| parameter == "raw=1") {
-            Self::Unchanged
-        } else {
-            Self::Response
-        }
-    }
-}
+pub(crate) use self::conversation::{Conversation, Goodbye};
+use self::echo::Echo;
 
 /// The bounds of these WebSockets.
 #[derive(Debug, Clone)]
@@ -85,10 +62,10 @@ impl RawWebSockets {
 
     /// `/ws` and `/echo`.
     pub(crate) fn routes(&self) -> Router {
-        let ws = async |State(sockets): State<Self>, request| sockets.answer(request, Echo::Hello);
+        let ws = async |State(sockets): State<Self>, request| sockets.echo(request, Echo::Hello);
         let echo = async |State(sockets): State<Self>, request: Request| {
             let echo = Echo::asked_for(request.uri());
-            sockets.answer(request, echo)
+            sockets.echo(request, echo)
         };
         Router::new()
             .route("/ws", any(ws))
@@ -96,8 +73,17 @@ impl RawWebSockets {
             .with_state(self.clone())
     }
 
-    /// Turns a request into a WebSocket, which lives on in a task of its own.
-    fn answer(&self, mut request: Request, echo: Echo) -> Response {
+    fn echo(&self, request: Request, echo: Echo) -> Response {
+        self.answer(request, async move { Ok(echo) })
+    }
+
+    /// Turns a request into a WebSocket, which lives on in a task of its own, or refuses it. Its conversation begins when the WebSocket is there:
+    /// `begins` is not run before, and should not take long.
+    pub(crate) fn answer<C: Conversation>(
+        &self,
+        mut request: Request,
+        begins: impl Future<Output = Result<C, Goodbye>> + Send + 'static,
+    ) -> Response {
         let shared = &self.0;
         if !shared.origins.admit(request.headers()) {
             tracing::info!("a request of a page from an origin that is not allowed was refused");
@@ -126,8 +112,8 @@ impl RawWebSockets {
         tokio::spawn(async move {
             let carried = async {
                 let socket = TokioIo::new(upgrade.await.map_err(std::io::Error::other)?);
-                let connection = Connection::new(socket, echo, max_message);
-                connection.run(keep_alive, stopping).await
+                let connection = Connection::new(socket, max_message);
+                connection.run(begins, keep_alive, stopping).await
             };
             if let Err(error) = carried.await {
                 tracing::debug!(%error, "a raw WebSocket was lost");

@@ -1,12 +1,14 @@
 //! The messages of a client, put together from its frames as their bytes arrive (RFC 6455, section 5).
 //!
-//! Hubs read bytes, whatever messages they came in; what is echoed are whole messages, so this is another reader than theirs. Whatever is wrong is
+//! Hubs read bytes, whatever messages they came in; here whole messages are wanted, so this is another reader than theirs. Whatever is wrong is
 //! told at the first byte that shows it. Memory grows with what has arrived, never with what was declared.
 
 use std::io::Cursor;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use super::conversation::Message;
 
 /// The longest payload of a control frame (section 5.5).
 const LONGEST_CONTROL: u64 = 125;
@@ -20,7 +22,7 @@ pub(super) struct MessageReader {
     header: Vec<u8>,
     frame: Option<Frame>,
     /// The message that has begun and not ended.
-    message: Option<Message>,
+    message: Option<Begun>,
     /// What has arrived of a control frame's payload.
     control: Vec<u8>,
 }
@@ -37,11 +39,11 @@ struct Frame {
     mask: [u8; 4],
 }
 
-/// A message, or what has arrived of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) is_text: bool,
-    pub(super) bytes: Vec<u8>,
+/// What has arrived of a message.
+#[derive(Debug)]
+struct Begun {
+    is_text: bool,
+    bytes: Vec<u8>,
     /// How many of the bytes of a text are known to be UTF-8.
     checked: usize,
 }
@@ -151,7 +153,7 @@ impl MessageReader {
             (OpCode::Control(control), _) => Some(control),
             (OpCode::Data(Data::Continue), Some(_)) => None,
             (OpCode::Data(kind @ (Data::Text | Data::Binary)), None) => {
-                self.message = Some(Message {
+                self.message = Some(Begun {
                     is_text: kind == Data::Text,
                     bytes: Vec::new(),
                     checked: 0,
@@ -184,10 +186,7 @@ impl MessageReader {
             if !frame.is_final {
                 return Ok(None);
             }
-            let message = self.message.take();
-            if message.as_ref().is_some_and(Message::ends_in_a_character) {
-                return Err(Offence::Utf8);
-            }
+            let message = self.message.take().map(Begun::end).transpose()?;
             return Ok(message.map(Event::Message));
         };
         let said = std::mem::take(&mut self.control);
@@ -199,7 +198,7 @@ impl MessageReader {
     }
 }
 
-impl Message {
+impl Begun {
     /// Whether what has come so far can be the beginning of a text.
     fn check(&mut self) -> Result<(), Offence> {
         let unchecked = self.bytes.get(self.checked..).unwrap_or_default();
@@ -214,9 +213,13 @@ impl Message {
         Ok(())
     }
 
-    /// Whether a character has begun and not ended.
-    fn ends_in_a_character(&self) -> bool {
-        self.is_text && self.checked < self.bytes.len()
+    /// The message, which has arrived as a whole. A text may still end within a character.
+    fn end(self) -> Result<Message, Offence> {
+        if !self.is_text {
+            return Ok(Message::Binary(self.bytes));
+        }
+        let text = String::from_utf8(self.bytes).map_err(|_| Offence::Utf8)?;
+        Ok(Message::Text(text))
     }
 }
 
@@ -262,12 +265,12 @@ mod tests {
         frame
     }
 
-    fn message(is_text: bool, bytes: &[u8]) -> Event {
-        Event::Message(Message {
-            is_text,
-            bytes: bytes.to_vec(),
-            checked: if is_text { bytes.len() } else { 0 },
-        })
+    fn text(text: &str) -> Event {
+        Event::Message(Message::Text(text.to_owned()))
+    }
+
+    fn binary(bytes: &[u8]) -> Event {
+        Event::Message(Message::Binary(bytes.to_vec()))
     }
 
     /// Everything that is in the bytes up to a goodbye, which arrive in pieces of a size.
@@ -288,8 +291,8 @@ mod tests {
 
     #[test]
     fn messages_come_out_whole_however_their_bytes_arrive() {
-        let text = "grüße, мир, 世界, 🦀".repeat(20);
-        let (one, two) = text.as_bytes().split_at(33);
+        let long = "grüße, мир, 世界, 🦀".repeat(20);
+        let (one, two) = long.as_bytes().split_at(33);
         let large = vec![0xFF; 70_000];
         let bytes = [
             frame(0x01, one),
@@ -307,10 +310,10 @@ mod tests {
         for piece in [1, 2, 3, 5, 7, 64, 1_000, usize::MAX] {
             let expected = [
                 Event::Ping(b"are you there?".to_vec()),
-                message(true, text.as_bytes()),
-                message(false, &large),
-                message(true, b""),
-                message(false, b"a"),
+                text(&long),
+                binary(&large),
+                text(""),
+                binary(b"a"),
                 Event::Close(Some(1000)),
             ];
             assert_eq!(read(&bytes, piece).unwrap(), expected, "{piece}");
