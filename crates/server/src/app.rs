@@ -11,10 +11,12 @@ use hubcast::{BackplaneStatus, HubContext};
 use serde_json::{Value, json};
 
 use crate::pages::Source;
-use crate::raw::RawWebSockets;
 
 /// Where the chat hub is.
 pub(crate) const CHAT_HUB: &str = "/chatHub";
+
+/// Where the hub of workers is.
+pub(crate) const TASK_HUB: &str = "/taskHub";
 
 /// What the probes look at.
 #[derive(Clone)]
@@ -23,8 +25,14 @@ pub(crate) struct Probes {
     pub(crate) draining: Arc<AtomicBool>,
 }
 
-/// The page, the hub, the raw WebSockets and the probes.
-pub(crate) fn app(chat_hub: Router, raw: &RawWebSockets, pages: &Source, probes: Probes) -> Router {
+/// The hubs, the page, and the probes; and what `others` is.
+pub(crate) fn app(
+    chat_hub: Router,
+    task_hub: Router,
+    others: Router,
+    pages: &Source,
+    probes: Probes,
+) -> Router {
     let probes = Router::new()
         .route(
             "/healthz",
@@ -34,7 +42,8 @@ pub(crate) fn app(chat_hub: Router, raw: &RawWebSockets, pages: &Source, probes:
         .with_state(probes);
     Router::new()
         .nest(CHAT_HUB, chat_hub)
-        .merge(raw.routes())
+        .nest(TASK_HUB, task_hub)
+        .merge(others)
         .merge(probes)
         .merge(pages.routes())
 }

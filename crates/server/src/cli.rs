@@ -152,6 +152,36 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_keep_alive: u64,
 
+    /// How many seconds a worker has a task before another worker gets it, unless it says that it is still at it.
+    #[arg(
+        long,
+        env = "HUBCAST_TASK_LEASE",
+        default_value_t = 60,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(crate) task_lease: u64,
+
+    /// How often a task is tried before it is given up.
+    #[arg(
+        long,
+        env = "HUBCAST_TASK_ATTEMPTS",
+        default_value_t = 5,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
+    pub(crate) task_attempts: u32,
+
+    /// How many seconds a task waits that was refused, or that no worker can do, before it is tried again.
+    #[arg(
+        long,
+        env = "HUBCAST_TASK_RETRY",
+        default_value_t = 5,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(crate) task_retry: u64,
+
     /// How log lines on standard error look.
     #[arg(long, env = "HUBCAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,

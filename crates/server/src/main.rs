@@ -6,7 +6,10 @@ mod cli;
 mod console;
 mod listen;
 mod pages;
+mod push;
 mod raw;
+mod task_hub;
+mod tasks;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,21 +20,26 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use hubcast::{AllowedOrigins, HubEndpoint, HubOptions, fold_hub_path};
-use hubcast_backplane::RedisBackplane;
+use hubcast_backplane::{InvalidUrl, RedisBackplane};
+use hubcast_broker::tasks::{TaskCentre, TaskOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{CHAT_HUB, Probes, app};
+use crate::app::{CHAT_HUB, Probes, TASK_HUB, app};
 use crate::chat::ChatHub;
 use crate::cli::{Cli, Command, LogFormat, Serve};
 use crate::pages::Source;
 use crate::raw::{Limits, RawWebSockets};
+use crate::task_hub::TaskHub;
 
 /// How long clients are waited for when the server ends, and after them requests: less than five seconds together.
 const GRACE: Duration = Duration::from_secs(4);
 const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+/// How long the tasks may take that are being done when the server ends: a part of the time for clients, since these take their leave afterwards.
+const WORK_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a Redis that does not answer holds up the start.
 const REDIS_PATIENCE: Duration = Duration::from_secs(2);
@@ -45,18 +53,40 @@ fn main() -> ExitCode {
         Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
         None => cli.serve,
     };
-    let redis = settings
-        .redis
-        .as_deref()
-        .map(RedisBackplane::new)
-        .transpose();
-    let redis = redis.unwrap_or_else(|error| {
+    let redis = Backplanes::new(&settings).unwrap_or_else(|error| {
         // Like every wrong value, but without repeating it: it may hold a password.
         Cli::command()
             .error(ErrorKind::ValueValidation, format!("--redis: {error}"))
             .exit()
     });
     exit_code(start(settings, redis))
+}
+
+/// A connection to Redis for each hub, if there is a Redis.
+struct Backplanes(Option<[RedisBackplane; 2]>);
+
+impl Backplanes {
+    fn new(settings: &Serve) -> Result<Self, InvalidUrl> {
+        let Some(url) = settings.redis.as_deref() else {
+            return Ok(Self(None));
+        };
+        let backplane = || {
+            let backplane = RedisBackplane::new(url)?;
+            Ok(backplane.channel_prefix(settings.redis_prefix.clone()))
+        };
+        Ok(Self(Some([backplane()?, backplane()?])))
+    }
+
+    fn join(
+        self,
+        chat: HubEndpoint<ChatHub>,
+        workers: HubEndpoint<TaskHub>,
+    ) -> (HubEndpoint<ChatHub>, HubEndpoint<TaskHub>) {
+        match self.0 {
+            Some([first, second]) => (chat.backplane(first), workers.backplane(second)),
+            None => (chat, workers),
+        }
+    }
 }
 
 fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
@@ -69,7 +99,7 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn start(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result<()> {
+fn start(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&settings.log)
         .with_context(|| format!("'{}' is not a log filter", settings.log))?;
@@ -91,7 +121,7 @@ fn start(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result<()> {
     outcome
 }
 
-async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result<()> {
+async fn serve(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
@@ -104,15 +134,25 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
             keep_alive: Duration::from_secs(settings.websocket_keep_alive),
         },
     );
-    let mut chat = HubEndpoint::new(ChatHub).options(HubOptions {
+    let chat = HubEndpoint::new(ChatHub).options(HubOptions {
         hub_name: Some(settings.hub_name),
-        allowed_origins,
+        allowed_origins: allowed_origins.clone(),
         allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
-    if let Some(redis) = redis {
-        chat = chat.backplane(redis.channel_prefix(settings.redis_prefix));
-    }
+    let centre = TaskCentre::in_memory(TaskOptions {
+        attempts: settings.task_attempts,
+        lease: Duration::from_secs(settings.task_lease),
+        retry: Duration::from_secs(settings.task_retry),
+    });
+    let hub = TaskHub {
+        centre: centre.clone(),
+    };
+    let workers = HubEndpoint::new(hub).options(HubOptions {
+        allowed_origins: allowed_origins.clone(),
+        ..HubOptions::default()
+    });
+    let (chat, workers) = redis.join(chat, workers);
     // Bound first: a port that is taken is known before anything else is begun.
     let listener = TcpListener::bind(&settings.listen)
         .await
@@ -124,10 +164,17 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
         chat: chat.context(),
         draining: Arc::clone(&draining),
     };
-    let app = app(chat.routes(), &raw, &pages, probes);
+    let others = raw
+        .routes()
+        .merge(push::routes(&raw, centre.clone()))
+        .merge(tasks::routes(centre.clone(), allowed_origins));
+    let app = app(chat.routes(), workers.routes(), others, &pages, probes);
     // A Redis that is there is waited for, so that the first client is everybody's client; one that is not,
     // is no reason not to serve.
-    let _ = timeout(REDIS_PATIENCE, chat.settled()).await;
+    let _ = timeout(REDIS_PATIENCE, async {
+        tokio::join!(chat.settled(), workers.settled())
+    })
+    .await;
 
     announce(&format!("hubcast listening on http://{address}"));
     tracing::info!(%address, ?pages, "listening");
@@ -143,12 +190,22 @@ async fn serve(settings: Serve, redis: Option<RedisBackplane>) -> anyhow::Result
     let requests = listen::serve(
         listener,
         app,
-        |request| fold_hub_path(CHAT_HUB, request),
+        |request| fold_hub_path(TASK_HUB, fold_hub_path(CHAT_HUB, request)),
         stop,
     )
     .await;
-    let (left, raw_left) = tokio::join!(chat.shut_down(GRACE), raw.shut_down(GRACE));
-    let left = left + raw_left;
+    let workers = async {
+        // Workers may finish what they are at, and say so.
+        let undone = centre.drain(WORK_GRACE).await;
+        if undone > 0 {
+            tracing::warn!(undone, "some tasks were not done in time; others get them");
+        }
+        let grace = GRACE.saturating_sub(WORK_GRACE);
+        let (hub, raw) = tokio::join!(workers.shut_down(grace), raw.shut_down(grace));
+        hub + raw
+    };
+    let (left, left_workers) = tokio::join!(chat.shut_down(GRACE), workers);
+    let left = left + left_workers;
     if left > 0 {
         tracing::warn!(left, "some clients did not take their leave in time");
     }

@@ -125,7 +125,10 @@ mod tests {
             (r#"{"TaskName":"Demo"}"#, "missing field `TaskType`"),
             (r#"{"TaskType":1}"#, "missing field `TaskName`"),
             (r#"{"TaskName":null,"TaskType":1}"#, "invalid type: null"),
-            (r#"{"TaskName":"Demo","TaskType":"1"}"#, "invalid type: string"),
+            (
+                r#"{"TaskName":"Demo","TaskType":"1"}"#,
+                "invalid type: string",
+            ),
             (r#"{"TaskName":"Demo","TaskType":1.5}"#, "invalid type"),
             (r#"{"TaskName":"Demo","TaskType":1} {}"#, "trailing"),
             (&large, "65536 bytes at most"),

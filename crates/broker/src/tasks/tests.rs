@@ -219,7 +219,10 @@ async fn a_lease_that_is_over_gives_the_task_to_another_and_refuses_the_late_ans
     assert!(quick.gets().await.is_none());
     sleep(Duration::from_millis(1_300)).await;
     assert_eq!(quick.gets_one().await.attempt, 2);
-    assert_eq!(slow.answers().progress(&id, "50 %"), Err(Refusal::LeaseOver));
+    assert_eq!(
+        slow.answers().progress(&id, "50 %"),
+        Err(Refusal::LeaseOver)
+    );
     // It may still be busy with it, and so gets nothing else.
     let other = centre.put("Other", 1).await;
     assert!(slow.gets().await.is_none());
@@ -273,7 +276,10 @@ async fn a_task_that_a_busy_worker_could_do_does_not_keep_its_place_for_ever() {
     centre.put("second", 1).await;
     centre.put("third", 2).await;
     ones.gets_one().await;
-    assert!(twos.gets().await.is_none(), "two places, two tasks of type 1");
+    assert!(
+        twos.gets().await.is_none(),
+        "two places, two tasks of type 1"
+    );
     // The second goes back, which is no attempt, and the third finds room.
     sleep(Duration::from_millis(5_300)).await;
     assert_eq!(twos.gets_one().await.task.name, "third");

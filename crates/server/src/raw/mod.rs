@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tungstenite::handshake::server::create_response_with_body;
 
 use self::connection::Connection;
-pub(crate) use self::conversation::{Conversation, Goodbye};
+pub(crate) use self::conversation::{Conversation, Goodbye, Message};
 use self::echo::Echo;
 
 /// The bounds of these WebSockets.
