@@ -1,0 +1,120 @@
+//! One attempt to connect, which leaves nothing behind when it fails.
+
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_compat::CompatExt;
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::{AMQPAuthority, AMQPUri};
+use lapin::{Connection, ConnectionProperties, Error, ErrorKind};
+use tokio::time::timeout;
+
+use crate::trouble::{describe, is_no_entry};
+use crate::url::AmqpUrl;
+
+/// What connections are called in RabbitMQ's own views.
+const NAME: &str = "hubcast";
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NotConnected {
+    /// RabbitMQ cannot be reached, or not now.
+    Away(String),
+    /// It answers, and does not let us in.
+    Refused(String),
+}
+
+/// Connects, logs in, and opens the virtual host.
+pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
+    let attempt = Attempt::default();
+    let runtime = lapin::runtime::default_runtime().map_err(NotConnected::from)?;
+    let patience = url.patience();
+    let open = {
+        let attempt = Attempt(Arc::clone(&attempt.0));
+        async move |uri: AMQPUri, _| {
+            let opened = timeout(patience, attempt.open(&uri.authority)).await;
+            let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            Ok::<_, Error>(AsyncTcpStream::Plain(stream.compat()))
+        }
+    };
+    let properties = ConnectionProperties::default().with_connection_name(NAME.into());
+    let connecting = Connection::connector(url.uri().clone(), runtime, open, properties);
+    // What is under way when the time is over, or when nobody wants it any more, is cut off by the guard.
+    let guard = Guard(Some(attempt));
+    match timeout(patience, connecting).await {
+        Ok(Ok(connection)) => {
+            guard.succeeded();
+            Ok(connection)
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(NotConnected::Away(format!("no answer within {patience:?}"))),
+    }
+}
+
+impl From<Error> for NotConnected {
+    fn from(error: Error) -> Self {
+        let reason = match error.kind() {
+            // An end in the middle of the greeting: RabbitMQ says why in its log only.
+            ErrorKind::IOError(io) if io.kind() == std::io::ErrorKind::ConnectionAborted => {
+                "it has closed the connection before we were let in".to_owned()
+            }
+            _ => describe(&error),
+        };
+        if is_no_entry(&error) {
+            Self::Refused(reason)
+        } else {
+            Self::Away(reason)
+        }
+    }
+}
+
+/// The socket of a connection that is being made, which lapin reads in a thread of its own until it ends.
+#[derive(Default)]
+struct Attempt(Arc<Mutex<Socket>>);
+
+#[derive(Default)]
+enum Socket {
+    #[default]
+    NotYet,
+    Open(TcpStream),
+    Cut,
+}
+
+impl Attempt {
+    async fn open(&self, authority: &AMQPAuthority) -> std::io::Result<tokio::net::TcpStream> {
+        let address = (authority.host.as_str(), authority.port);
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let handle = TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*socket, Socket::Cut) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        *socket = Socket::Open(handle);
+        Ok(stream)
+    }
+}
+
+/// Ends an attempt that is given up: otherwise a RabbitMQ that accepts and says nothing would cost a thread each time.
+struct Guard(Option<Attempt>);
+
+impl Guard {
+    fn succeeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(attempt) = self.0.take() else {
+            return;
+        };
+        let mut socket = attempt.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Socket::Open(stream) = &*socket {
+            // Fails if the other side was quicker.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        *socket = Socket::Cut;
+    }
+}

@@ -1,0 +1,118 @@
+//! What goes wrong with RabbitMQ: what passes, and what somebody has to put right.
+
+use lapin::protocol::AMQPErrorKind;
+use lapin::{Error, ErrorKind};
+
+/// Why work with a channel has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// The connection or the channel is gone. Everything that it had delivered and that was not acknowledged is delivered again, to whoever consumes then;
+    /// what it was asked and has not answered may have happened or not. To be tried again on a new channel.
+    #[error("{0}")]
+    Lost(String),
+    /// RabbitMQ does not do what was asked, and would not the next time.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What RabbitMQ says when it does not do what was asked, such as `NOT_FOUND - no exchange 'logs' in vhost '/'`; in front of it, what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+impl Trouble {
+    /// For what ended without an error, such as a consumer whose queue was deleted.
+    pub fn lost(reason: impl Into<String>) -> Self {
+        Self::Lost(reason.into())
+    }
+
+    /// What an answer to a question means: RabbitMQ closes the channel on which it is asked for what it will not do. `what` is what was asked.
+    pub fn asking(what: impl std::fmt::Display) -> impl FnOnce(Error) -> Self {
+        move |error| {
+            let reason = describe(&error);
+            if is_refusal(&error) {
+                Self::Refused(Refusal(format!("{what}: {reason}")))
+            } else {
+                Self::Lost(reason)
+            }
+        }
+    }
+}
+
+/// An error in the middle of the work: whatever it is, the channel is gone.
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Lost(describe(&error))
+    }
+}
+
+/// Whether RabbitMQ has closed a channel, and not the whole connection, over what was asked.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
+}
+
+/// Whether RabbitMQ will not let this user in, or not to this virtual host, rather than not being able to.
+pub(crate) fn is_no_entry(error: &Error) -> bool {
+    // ACCESS_REFUSED, RESOURCE_LOCKED, NOT_ALLOWED.
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.get_id(), 403 | 405 | 530))
+}
+
+/// An error for people: one line, and no secrets, of which RabbitMQ repeats none.
+pub(crate) fn describe(error: &Error) -> String {
+    let text = match error.kind() {
+        // It begins with its name: `NOT_FOUND - no exchange 'logs' in vhost '/'`.
+        ErrorKind::ProtocolError(error) => error.get_message().to_string(),
+        ErrorKind::IOError(error) => error.to_string(),
+        ErrorKind::MissingHeartbeatError => "it has been silent for too long".to_owned(),
+        ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
+            "the connection is closed".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::protocol::{AMQPError, AMQPHardError, AMQPSoftError};
+
+    fn protocol(kind: impl Into<AMQPErrorKind>, message: &str) -> Error {
+        ErrorKind::ProtocolError(AMQPError::new(kind.into(), message.into())).into()
+    }
+
+    #[test]
+    fn what_is_refused_to_a_channel_is_a_refusal_only_where_it_was_asked() {
+        let refused = protocol(
+            AMQPSoftError::PRECONDITIONFAILED,
+            "PRECONDITION_FAILED - it\nis not",
+        );
+        let asked = Trouble::asking("declaring the exchange 'x'")(refused.clone());
+        let text = "declaring the exchange 'x': PRECONDITION_FAILED - it is not";
+        assert_eq!(asked, Trouble::Refused(Refusal(text.to_owned())));
+        assert_eq!(
+            Trouble::from(refused),
+            Trouble::lost("PRECONDITION_FAILED - it is not")
+        );
+    }
+
+    #[test]
+    fn what_ends_a_connection_passes() {
+        let forced = protocol(AMQPHardError::CONNECTIONFORCED, "CONNECTION_FORCED - bye");
+        assert!(!is_no_entry(&forced));
+        let asked = Trouble::asking("anything")(forced);
+        assert_eq!(asked, Trouble::lost("CONNECTION_FORCED - bye"));
+    }
+
+    #[test]
+    fn an_unknown_virtual_host_and_a_wrong_password_are_no_entry() {
+        assert!(is_no_entry(&protocol(
+            AMQPHardError::NOTALLOWED,
+            "NOT_ALLOWED"
+        )));
+        assert!(is_no_entry(&protocol(
+            AMQPSoftError::ACCESSREFUSED,
+            "ACCESS_REFUSED"
+        )));
+    }
+}
