@@ -37,6 +37,8 @@ pub(crate) enum Notice {
     Opened(WorkerKey, u32),
     /// The worker takes no tasks any more.
     Closed(WorkerKey),
+    /// A worker with this id is here now, and so nowhere else.
+    Joined(String),
     /// The task is done.
     Done(DeliveryId),
     /// The task shall come again later; it has been tried so often.
@@ -96,15 +98,15 @@ struct Waiting {
 }
 
 impl Worker {
-    fn can_do(&self, task: &Task) -> bool {
+    fn can_do(&self, kind: i64) -> bool {
         let types = self.registration.types.as_ref();
-        types.is_none_or(|types| types.contains(&task.kind))
+        types.is_none_or(|types| types.contains(&kind))
     }
 
     fn has_room_for(&self, delivery: &Delivery) -> bool {
         self.held.len() < self.registration.capacity as usize
             && !self.held.contains_key(&delivery.id)
-            && self.can_do(&delivery.task)
+            && self.can_do(delivery.task.kind)
     }
 
     /// Which part of what it can have it has; lower is less loaded.
@@ -165,6 +167,7 @@ impl Board {
         self.last_key += 1;
         let key = self.last_key;
         let before = self.ids.insert(registration.id.clone(), key);
+        self.tell(Notice::Joined(registration.id.clone()));
         let capacity = registration.capacity;
         let worker = Worker {
             registration,
@@ -235,7 +238,7 @@ impl Board {
         let mut ties = 0;
         let mut is_possible = self.is_closing;
         for (key, worker) in &self.workers {
-            is_possible |= worker.is_open && worker.can_do(&delivery.task);
+            is_possible |= worker.is_open && worker.can_do(delivery.task.kind);
             if self.is_closing || !worker.has_room_for(&delivery) {
                 continue;
             }
@@ -438,6 +441,12 @@ impl Board {
     /// Whether it takes no new workers.
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing
+    }
+
+    /// Whether there is a worker for a type, though it may be busy.
+    pub(crate) fn can_do(&self, kind: i64) -> bool {
+        let mut workers = self.workers.values();
+        !self.is_closing && workers.any(|worker| worker.is_open && worker.can_do(kind))
     }
 
     /// Whether time has anything to do.

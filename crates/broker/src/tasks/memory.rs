@@ -102,6 +102,7 @@ impl MemoryQueue {
             Notice::Closed(worker) => {
                 self.slots.remove(&worker);
             }
+            Notice::Joined(_) => {}
             Notice::Done(number) => {
                 if let Some(delivery) = self.given.remove(&number) {
                     self.bytes -= delivery.task.name.len();
@@ -163,6 +164,8 @@ impl MemoryQueue {
                 reply(answer, Ok(dead));
             }
             Request::Retry(id, answer) => reply(answer, Ok(self.retry(id.as_deref()))),
+            // All that came before has been done.
+            Request::Flush(answer) => reply(answer, Ok(())),
         }
     }
 

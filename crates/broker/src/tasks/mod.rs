@@ -9,6 +9,7 @@
 
 mod board;
 mod memory;
+mod rabbit;
 mod status;
 mod task;
 mod worker;
@@ -22,10 +23,14 @@ use tokio::sync::mpsc::{
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::link::Link;
+
 use self::board::{Board, Notice, WorkerKey};
 use self::memory::MemoryQueue;
+use self::rabbit::RabbitQueue;
 use self::worker::Order;
 
+pub use self::rabbit::DeadTasks;
 pub use self::status::{DeadTask, RunningTask, Status, WorkerStatus};
 pub use self::task::{LARGEST_TASK, Malformed, Reason, Task};
 pub use self::worker::{Answers, Assignment, Door, Registration, RegistrationError, Worker};
@@ -95,6 +100,8 @@ enum Request {
     Dead(usize, Answer<Vec<DeadTask>>),
     /// Those of that id, or all.
     Retry(Option<String>, Answer<u64>),
+    /// Answered when everything that was decided before is safe.
+    Flush(Answer<()>),
 }
 
 type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
@@ -131,6 +138,16 @@ impl TaskCentre {
     pub fn in_memory(options: TaskOptions) -> Self {
         let (centre, side) = Self::new(options);
         tokio::spawn(MemoryQueue::new(side).run());
+        centre
+    }
+
+    /// A task centre whose queue is in RabbitMQ, where other servers may share it. Needs the runtime that it is to live in.
+    ///
+    /// `queue` is where tasks arrive; `<queue>.retry`, `<queue>.dead` and the exchange `<queue>.servers` are made beside it. Quorum queues, where the broker has
+    /// them; the queue itself is used as it is if it is there already.
+    pub fn on_rabbitmq(options: TaskOptions, link: Link, queue: &str) -> Self {
+        let (centre, side) = Self::new(options);
+        tokio::spawn(RabbitQueue::new(side, link, queue).run());
         centre
     }
 
@@ -209,13 +226,14 @@ impl TaskCentre {
         let asked = async {
             let sent = self.queue.send(request(answer)).await;
             sent.map_err(|_| QueueError::Stopped)?;
-            answered.await.map_err(|_| QueueError::Stopped)?
+            let dropped = |_| QueueError::Away("the connection was lost meanwhile".into());
+            answered.await.map_err(dropped)?
         };
         let late = |_| Err(QueueError::Away("it does not answer".into()));
         timeout(PATIENCE, asked).await.unwrap_or_else(late)
     }
 
-    /// Gives nobody anything new, and waits until what is being done is done, for that long at most. How many tasks were not; they go to others when
+    /// Gives nobody anything new, and waits until what is being done is done and RabbitMQ knows it, for that long at most. How many tasks were not; they go to others when
     /// their workers have gone.
     pub async fn drain(&self, grace: Duration) -> usize {
         self.board().close();
@@ -224,7 +242,12 @@ impl TaskCentre {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let _ = timeout(grace, idle).await;
+        let finished = async {
+            idle.await;
+            // Otherwise others would do again what was done.
+            let _ = self.ask(Request::Flush).await;
+        };
+        let _ = timeout(grace, finished).await;
         self.board().running()
     }
 }

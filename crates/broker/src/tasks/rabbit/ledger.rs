@@ -1,0 +1,269 @@
+//! Which tasks are here, which of them RabbitMQ may deliver once more, and which are done without RabbitMQ knowing. No I/O.
+//!
+//! When the connection to RabbitMQ is lost, everything that was delivered and not acknowledged is delivered again, to any server, while workers here go
+//! on with it. So what comes a second time is looked for here, and then on the other servers.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::message::Message;
+use crate::tasks::board::{Delivery, DeliveryId};
+use crate::tasks::task::{Task, new_id};
+
+/// For how long it is remembered that a task is done, and of how many. RabbitMQ delivers again as soon as it can.
+const REMEMBERED: Duration = Duration::from_mins(10);
+const MOST_REMEMBERED: usize = 10_000;
+
+/// By what a task is known when it comes again: the id that it was published with or, without one, what is in it. Tasks that are alike in that and have no
+/// id are the same to everybody, so it does not matter which of them is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Key {
+    Id(String),
+    Content(String),
+}
+
+impl Key {
+    pub(super) fn of(message: &Message) -> Self {
+        match &message.id {
+            Some(id) => Self::Id(id.clone()),
+            None => Self::Content(format!("{:x}", Hexadecimal(&Sha256::digest(&message.body)))),
+        }
+    }
+}
+
+struct Hexadecimal<'a>(&'a [u8]);
+
+impl fmt::LowerHex for Hexadecimal<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// A task that is here. `R` is what it is acknowledged with.
+#[derive(Debug)]
+pub(super) struct Given<R> {
+    pub(super) id: Arc<str>,
+    pub(super) key: Key,
+    pub(super) task: Arc<Task>,
+    pub(super) message: Message,
+    /// `None` when the connection that it came on is lost.
+    pub(super) receipt: Option<R>,
+}
+
+impl<R> Given<R> {
+    pub(super) fn new(message: Message, task: Task, receipt: R) -> Self {
+        let id = message.id.clone().unwrap_or_else(new_id);
+        Self {
+            id: id.into(),
+            key: Key::of(&message),
+            task: Arc::new(task),
+            message,
+            receipt: Some(receipt),
+        }
+    }
+
+    pub(super) fn delivery(&self, number: DeliveryId) -> Delivery {
+        Delivery {
+            number,
+            id: Arc::clone(&self.id),
+            task: Arc::clone(&self.task),
+            attempts: self.message.attempts,
+        }
+    }
+}
+
+/// What is known of a task that may have come a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Known {
+    /// It is being done.
+    Running,
+    /// It is done.
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger<R> {
+    given: HashMap<DeliveryId, Given<R>>,
+    /// What is done, and its acknowledgement on its way.
+    settling: HashMap<DeliveryId, Key>,
+    /// What is done, and may come again all the same.
+    done: VecDeque<(Instant, Key)>,
+    last: DeliveryId,
+}
+
+impl<R> Ledger<R> {
+    pub(super) fn new() -> Self {
+        Self {
+            given: HashMap::new(),
+            settling: HashMap::new(),
+            done: VecDeque::new(),
+            last: 0,
+        }
+    }
+
+    /// A task is here from now on.
+    pub(super) fn insert(&mut self, given: Given<R>) -> Delivery {
+        self.last += 1;
+        let delivery = given.delivery(self.last);
+        self.given.insert(self.last, given);
+        delivery
+    }
+
+    /// A task is here no longer.
+    pub(super) fn remove(&mut self, number: DeliveryId) -> Option<Given<R>> {
+        self.given.remove(&number)
+    }
+
+    /// A task is done. What it is to be acknowledged with, if its connection is still there.
+    pub(super) fn done(&mut self, number: DeliveryId, now: Instant) -> Option<R> {
+        let given = self.given.remove(&number)?;
+        if given.receipt.is_some() {
+            self.settling.insert(number, given.key);
+        } else {
+            self.remember(given.key, now);
+        }
+        given.receipt
+    }
+
+    /// An acknowledgement has been sent, which is not to say that it arrived: the broker may have been about to die.
+    pub(super) fn settled(&mut self, number: DeliveryId, now: Instant) {
+        if let Some(key @ Key::Id(_)) = self.settling.remove(&number) {
+            self.remember(key, now);
+        }
+        // Of a task without an id another one may be meant, which nobody has done.
+    }
+
+    /// The connection is lost, and with it everything that could be said of what came on it.
+    pub(super) fn lose(&mut self, now: Instant) {
+        for given in self.given.values_mut() {
+            given.receipt = None;
+        }
+        for (_, key) in std::mem::take(&mut self.settling) {
+            self.remember(key, now);
+        }
+    }
+
+    fn remember(&mut self, key: Key, now: Instant) {
+        let is_old = |(when, _): &(Instant, Key)| now.duration_since(*when) > REMEMBERED;
+        while self.done.len() >= MOST_REMEMBERED || self.done.front().is_some_and(is_old) {
+            self.done.pop_front();
+        }
+        self.done.push_back((now, key));
+    }
+
+    /// Takes a task for one that is here already, and whose connection is lost. Otherwise gives back what it is acknowledged with.
+    pub(super) fn adopt(&mut self, key: &Key, receipt: R) -> Result<(), R> {
+        let mut given = self.given.values_mut();
+        match given.find(|given| given.receipt.is_none() && given.key == *key) {
+            Some(given) => {
+                given.receipt = Some(receipt);
+                Ok(())
+            }
+            None => Err(receipt),
+        }
+    }
+
+    /// What is known here of a task that came a second time, here or elsewhere.
+    pub(super) fn known(&mut self, key: &Key) -> Option<Known> {
+        let has_id = matches!(key, Key::Id(_));
+        if let Some(place) = self.done.iter().position(|(_, done)| done == key) {
+            // Of several that are alike each is done once.
+            if !has_id {
+                self.done.remove(place);
+            }
+            return Some(Known::Done);
+        }
+        let is_it = |given: &Given<R>| given.key == *key && (has_id || given.receipt.is_none());
+        self.given.values().any(is_it).then_some(Known::Running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(id: Option<&str>, name: &str) -> Given<u32> {
+        let body = format!(r#"{{"TaskName":"{name}","TaskType":1}}"#);
+        let task = Task::parse(body.as_bytes()).unwrap();
+        Given::new(Message::for_test(id, body.as_bytes()), task, 1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_being_done_when_the_connection_is_lost_is_taken_for_what_comes_again() {
+        for id in [Some("7"), None] {
+            let mut ledger = Ledger::<u32>::new();
+            let now = Instant::now();
+            let number = ledger.insert(given(id, "a")).number;
+            let key = given(id, "a").key;
+            assert_eq!(ledger.adopt(&key, 2), Err(2), "the connection is there");
+            ledger.lose(now);
+            assert_eq!(ledger.known(&key), Some(Known::Running));
+            assert_eq!(ledger.adopt(&given(id, "b").key, 2).is_ok(), id.is_some());
+            if id.is_none() {
+                assert_eq!(ledger.adopt(&key, 2), Ok(()));
+            }
+            assert_eq!(ledger.adopt(&key, 3), Err(3), "once");
+            assert_eq!(ledger.done(number, now), Some(2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_while_the_connection_was_lost_is_not_done_again() {
+        let mut ledger = Ledger::<u32>::new();
+        let now = Instant::now();
+        let with_id = ledger.insert(given(Some("7"), "a")).number;
+        let without = ledger.insert(given(None, "a")).number;
+        ledger.lose(now);
+        assert_eq!(ledger.done(with_id, now), None);
+        assert_eq!(ledger.done(without, now), None);
+        for _ in 0..2 {
+            let key = given(Some("7"), "a").key;
+            assert_eq!(ledger.known(&key), Some(Known::Done));
+        }
+        let key = given(None, "a").key;
+        assert_eq!(ledger.known(&key), Some(Known::Done));
+        assert_eq!(ledger.known(&key), None, "another one that is alike");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_acknowledgement_may_be_lost_on_its_way() {
+        let mut ledger = Ledger::<u32>::new();
+        let now = Instant::now();
+        for id in [Some("7"), None] {
+            let key = given(id, "a").key;
+            let number = ledger.insert(given(id, "a")).number;
+            assert_eq!(ledger.done(number, now), Some(1));
+            ledger.lose(now);
+            assert_eq!(ledger.known(&key), Some(Known::Done));
+        }
+        // Sent, and for all that is known it has arrived.
+        let number = ledger.insert(given(None, "b")).number;
+        ledger.done(number, now);
+        ledger.settled(number, now);
+        ledger.lose(now);
+        assert_eq!(ledger.known(&given(None, "b").key), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_forgotten_in_time() {
+        let mut ledger = Ledger::<u32>::new();
+        for number in 0..20_000 {
+            let key = Key::Id(number.to_string());
+            ledger.remember(key, Instant::now());
+        }
+        assert_eq!(ledger.done.len(), MOST_REMEMBERED);
+        tokio::time::advance(REMEMBERED * 2).await;
+        ledger.remember(Key::Id("last".into()), Instant::now());
+        assert_eq!(ledger.done.len(), 1);
+    }
+}

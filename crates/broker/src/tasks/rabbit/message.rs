@@ -1,0 +1,270 @@
+//! A task as RabbitMQ has it: the bytes, and what stands beside them.
+
+use jiff::Timestamp;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::tasks::status::DeadTask;
+use crate::tasks::task::{LONGEST_ID, Reason, new_id};
+use crate::trouble::Trouble;
+
+/// How often the task was tried; there only if it has been put back before, which may be without an attempt.
+pub(super) const ATTEMPTS: &str = "x-hubcast-attempts";
+
+/// Why the task was given up.
+pub(super) const REASON: &str = "x-hubcast-reason";
+
+/// When that was.
+pub(super) const GIVEN_UP_AT: &str = "x-hubcast-given-up-at";
+
+/// The task came a second time, and somebody was still at the first.
+const MAYBE_TWICE: &str = "x-hubcast-maybe-twice";
+
+/// The delivery mode of messages that survive a restart.
+const PERSISTENT: u8 = 2;
+
+/// How many bytes of a task are shown.
+const SHOWN: usize = 1000;
+
+/// A task with all that came with it.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) body: Vec<u8>,
+    /// Its name, if whoever published it gave it one.
+    pub(super) id: Option<String>,
+    pub(super) attempts: u32,
+    /// Whether it, or a copy of it, may have been here or on another server before.
+    pub(super) maybe_twice: bool,
+    properties: BasicProperties,
+}
+
+/// What a task is acknowledged with: a delivery that has been emptied, and belongs to one channel.
+#[derive(Debug)]
+pub(super) struct Receipt(Box<Delivery>);
+
+impl Receipt {
+    pub(super) async fn acknowledge(&self) -> Result<(), Trouble> {
+        crate::acknowledge(&self.0).await
+    }
+}
+
+impl Message {
+    pub(super) fn new(mut delivery: Delivery) -> (Self, Receipt) {
+        let properties = std::mem::take(&mut delivery.properties);
+        let data = std::mem::take(&mut delivery.data);
+        let redelivered = delivery.redelivered;
+        let id = properties.message_id().as_ref().map(ShortString::as_str);
+        let id = id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID);
+        let attempts = header(&properties, ATTEMPTS).and_then(number);
+        let maybe_twice =
+            redelivered || attempts.is_some() || header(&properties, MAYBE_TWICE).is_some();
+        let message = Self {
+            body: data,
+            id: id.map(str::to_owned),
+            attempts: attempts.and_then(|n| n.try_into().ok()).unwrap_or(0),
+            maybe_twice,
+            properties,
+        };
+        (message, Receipt(Box::new(delivery)))
+    }
+
+    /// The properties of the same task when it is published again, with one more header.
+    fn again(&self, id: &str, name: &str, value: AMQPValue) -> BasicProperties {
+        let before = &self.properties;
+        let mut headers = FieldTable::default();
+        if let Some(table) = before.headers() {
+            for (name, value) in table {
+                if !is_of_the_broker(name.as_str()) {
+                    headers.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        headers.insert(name.into(), value);
+        let mut properties = new_task(id).with_headers(headers);
+        if let Some(kind) = before.content_type() {
+            properties = properties.with_content_type(kind.clone());
+        }
+        if let Some(priority) = before.priority() {
+            properties = properties.with_priority(*priority);
+        }
+        if let Some(id) = before.correlation_id() {
+            properties = properties.with_correlation_id(id.clone());
+        }
+        if let Some(timestamp) = before.timestamp() {
+            properties = properties.with_timestamp(*timestamp);
+        }
+        properties
+    }
+
+    /// For another time, after so many attempts.
+    pub(super) fn retried(&self, id: &str, attempts: u32) -> BasicProperties {
+        let attempts = AMQPValue::LongLongInt(attempts.into());
+        self.again(id, ATTEMPTS, attempts)
+    }
+
+    /// For a task that another server is at, but that came here, too.
+    pub(super) fn put_off(&self, id: &str) -> BasicProperties {
+        self.again(id, MAYBE_TWICE, AMQPValue::Boolean(true))
+    }
+
+    /// For the queue of tasks that were given up.
+    pub(super) fn given_up(&self, id: &str, attempts: u32, reason: &Reason) -> BasicProperties {
+        let properties = self.retried(id, attempts);
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        headers.insert(GIVEN_UP_AT.into(), AMQPValue::Timestamp(now));
+        properties.with_headers(headers)
+    }
+
+    /// For a task that gets another chance, as if it were new.
+    pub(super) fn forgiven(&self) -> BasicProperties {
+        let id = self.id.clone().unwrap_or_else(new_id);
+        let properties = self.again(&id, ATTEMPTS, AMQPValue::Void);
+        let headers = properties.headers().clone().unwrap_or_default();
+        let ours = [ATTEMPTS, REASON, GIVEN_UP_AT, MAYBE_TWICE];
+        let mut kept = FieldTable::default();
+        for (name, value) in &headers {
+            if !ours.contains(&name.as_str()) {
+                kept.insert(name.clone(), value.clone());
+            }
+        }
+        properties.with_headers(kept)
+    }
+
+    /// How it is shown to people.
+    pub(super) fn as_dead(&self) -> DeadTask {
+        let text = |name| match header(&self.properties, name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            _ => None,
+        };
+        // RabbitMQ itself gives up what was delivered too often, and says so in its own way.
+        let reason = text(REASON).or_else(|| text("x-first-death-reason"));
+        let at = match header(&self.properties, GIVEN_UP_AT) {
+            Some(AMQPValue::Timestamp(at)) => i64::try_from(*at).ok(),
+            _ => None,
+        };
+        let task = self.body.get(..SHOWN).unwrap_or(&self.body);
+        DeadTask {
+            id: self.id.clone().unwrap_or_default(),
+            task: String::from_utf8_lossy(task).into_owned(),
+            reason: reason.unwrap_or_else(|| "unknown".into()),
+            attempts: self.attempts,
+            at: at.and_then(|at| Timestamp::from_second(at).ok()),
+        }
+    }
+}
+
+/// The properties of a new task.
+pub(super) fn new_task(id: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_message_id(id.into())
+}
+
+/// Whether RabbitMQ writes a header by itself.
+fn is_of_the_broker(name: &str) -> bool {
+    let beginnings = [
+        "x-death",
+        "x-first-death",
+        "x-last-death",
+        "x-delivery-count",
+    ];
+    beginnings
+        .iter()
+        .any(|beginning| name.starts_with(beginning))
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+    properties.headers().as_ref()?.inner().get(name)
+}
+
+fn number(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::LongInt(number) => Some((*number).into()),
+        AMQPValue::LongLongInt(number) => Some(*number),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+impl Message {
+    pub(super) fn for_test(id: Option<&str>, body: &[u8]) -> Self {
+        let properties = id.map_or_else(BasicProperties::default, new_task);
+        let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), false, body.to_vec());
+        delivery.properties = properties;
+        Self::new(delivery).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same message after it was published with these properties.
+    fn published(message: &Message, properties: BasicProperties, queue: &str) -> Message {
+        let body = message.body.clone();
+        let mut delivery = Delivery::mock(1, "".into(), queue.into(), false, body);
+        delivery.properties = properties;
+        Message::new(delivery).0
+    }
+
+    #[test]
+    fn what_stands_beside_a_task_survives_its_way_through_the_queues() {
+        let body = br#"{"TaskName":"Demo","TaskType":1}"#;
+        let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), false, body.to_vec());
+        let mut headers = FieldTable::default();
+        headers.insert("trace".into(), AMQPValue::LongString("abc".into()));
+        headers.insert("x-death".into(), AMQPValue::Void);
+        delivery.properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_priority(3)
+            .with_expiration("60000".into());
+        let (first, _) = Message::new(delivery);
+        assert_eq!((first.attempts, first.maybe_twice), (0, false));
+        assert_eq!(first.id, None);
+
+        let again = published(&first, first.retried("7", 2), "tasks");
+        assert_eq!((again.id.as_deref(), again.attempts), (Some("7"), 2));
+        assert!(again.maybe_twice);
+        assert_eq!(again.properties.priority(), &Some(3));
+        assert_eq!(again.properties.expiration(), &None);
+        assert_eq!(again.properties.delivery_mode(), &Some(2));
+        assert!(header(&again.properties, "trace").is_some());
+        assert!(header(&again.properties, "x-death").is_none());
+
+        let dead = again.given_up("7", 5, &Reason::new("no"));
+        let dead = published(&again, dead, "tasks.dead");
+        let shown = dead.as_dead();
+        assert_eq!((shown.id.as_str(), shown.attempts), ("7", 5));
+        assert_eq!(shown.reason, "no");
+        assert!(shown.at.is_some());
+        assert_eq!(shown.task.as_bytes(), body);
+
+        let forgiven = published(&dead, dead.forgiven(), "tasks");
+        assert_eq!(forgiven.id.as_deref(), Some("7"));
+        assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
+        assert!(header(&forgiven.properties, "trace").is_some());
+        assert!(header(&forgiven.properties, REASON).is_none());
+    }
+
+    #[test]
+    fn strange_properties_are_as_good_as_none() {
+        let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), true, vec![0xFF]);
+        let mut headers = FieldTable::default();
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(-5));
+        headers.insert(REASON.into(), AMQPValue::Boolean(true));
+        delivery.properties = BasicProperties::default()
+            .with_headers(headers)
+            .with_message_id("x".repeat(200).into());
+        let (message, _) = Message::new(delivery);
+        assert_eq!((message.id.as_deref(), message.attempts), (None, 0));
+        let shown = message.as_dead();
+        assert_eq!(
+            (shown.task.as_str(), shown.reason.as_str()),
+            ("\u{fffd}", "unknown")
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! The queues of the task centre, and how they come to be.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+use crate::link::Link;
+use crate::trouble::{Trouble, is_refusal};
+
+/// What everything is called, given the name of the queue of tasks.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// Where tasks arrive.
+    pub(super) tasks: ShortString,
+    /// Where tasks wait until they are tried again.
+    pub(super) retry: ShortString,
+    /// Where tasks are that were given up.
+    pub(super) dead: ShortString,
+    /// What the servers of the queue tell each other.
+    pub(super) servers: ShortString,
+}
+
+/// How often a message may be delivered from queues that people look into: looking counts as a delivery, and RabbitMQ 4 would drop a message at its
+/// twentieth. There is no number for "as often as one likes" that all versions know.
+const AS_OFTEN_AS_ONE_LIKES: i64 = 1_000_000_000;
+
+/// After how long a message of one server to the others is of no use any more, in milliseconds.
+const STALE: i32 = 10_000;
+
+impl Names {
+    pub(super) fn new(queue: &str) -> Self {
+        Self {
+            tasks: queue.into(),
+            retry: format!("{queue}.retry").into(),
+            dead: format!("{queue}.dead").into(),
+            servers: format!("{queue}.servers").into(),
+        }
+    }
+
+    /// Makes sure that there are the queues for tasks. Where tasks arrive is used as it is if it is there already: others declare it, too, and RabbitMQ
+    /// wants all to declare the same.
+    pub(super) async fn declare(&self, link: &Link) -> Result<(), Trouble> {
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let then_to = |queue: &ShortString| {
+            vec![
+                ("x-dead-letter-exchange", text("")),
+                ("x-dead-letter-routing-key", text(queue.as_str())),
+            ]
+        };
+        let limit = AMQPValue::LongLongInt(AS_OFTEN_AS_ONE_LIKES);
+        let limit = vec![("x-delivery-limit", limit)];
+        declare(link, &self.dead, vec![], limit).await?;
+        // A channel ends with the first thing that it does not like, so each gets one.
+        let looking = link.channel().await;
+        if state(&looking, &self.tasks).await?.is_none() {
+            // What RabbitMQ gives up because it was delivered too often is dead, too.
+            declare(link, &self.tasks, then_to(&self.dead), vec![]).await?;
+        }
+        // Otherwise a message could be lost on its way from one queue to the other.
+        let safely = vec![
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ];
+        declare(link, &self.retry, then_to(&self.tasks), safely).await
+    }
+
+    /// A queue for what the other servers say, which is gone with the connection.
+    pub(super) async fn join_servers(&self, channel: &Channel) -> Result<ShortString, Trouble> {
+        let options = ExchangeDeclareOptions {
+            auto_delete: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let servers = self.servers.clone();
+        let none = FieldTable::default;
+        channel
+            .exchange_declare(servers.clone(), ExchangeKind::Fanout, options, none())
+            .await?;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..QueueDeclareOptions::default()
+        };
+        let stale = table([("x-message-ttl", AMQPValue::LongInt(STALE))]);
+        let queue = channel.queue_declare("".into(), options, stale).await?;
+        let name = queue.name().clone();
+        let bound = QueueBindOptions::default();
+        channel
+            .queue_bind(name.clone(), servers, "".into(), bound, none())
+            .await?;
+        Ok(name)
+    }
+}
+
+/// Makes sure that there is a durable queue: a quorum queue where the broker knows them, with some arguments of its own, and otherwise a classic one.
+async fn declare(
+    link: &Link,
+    queue: &ShortString,
+    arguments: Vec<(&str, AMQPValue)>,
+    of_quorum: Vec<(&str, AMQPValue)>,
+) -> Result<(), Trouble> {
+    let options = QueueDeclareOptions::durable();
+    let quorum = ("x-queue-type", AMQPValue::LongString("quorum".into()));
+    let all = arguments.iter().cloned().chain(of_quorum).chain([quorum]);
+    let channel = link.channel().await;
+    let declared = channel.queue_declare(queue.clone(), options, table(all));
+    match declared.await {
+        Err(error) if is_refusal(&error) => {
+            tracing::info!(%queue, %error, "not a quorum queue, so a classic one is tried");
+            let channel = link.channel().await;
+            let declared = channel.queue_declare(queue.clone(), options, table(arguments));
+            let asked = Trouble::asking(format!("declaring the queue '{queue}'"));
+            declared.await.map(|_| ()).map_err(asked)
+        }
+        outcome => Ok(outcome.map(|_| ())?),
+    }
+}
+
+/// How many messages wait in a queue; `None` if there is no such queue, and then the channel is of no use any more.
+pub(super) async fn state(channel: &Channel, queue: &ShortString) -> Result<Option<u64>, Trouble> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let looked = channel.queue_declare(queue.clone(), options, FieldTable::default());
+    match looked.await {
+        Ok(queue) => Ok(Some(queue.message_count().into())),
+        Err(error) if is_refusal(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn table<'a>(entries: impl IntoIterator<Item = (&'a str, AMQPValue)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert(name.into(), value);
+    }
+    table
+}
