@@ -99,6 +99,46 @@ impl Hubcast {
         http::authority(&self.url)
     }
 
+    /// Puts a task into the queue, and gives its id.
+    pub async fn submit(&self, task: &Value) -> String {
+        let answer = self.post("/tasks", &task.to_string()).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// What `GET /tasks` says.
+    pub async fn tasks(&self) -> Value {
+        let answer = self.get("/tasks").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).expect("JSON")
+    }
+
+    /// Waits until `GET /tasks` has these members.
+    pub async fn tasks_become(&self, limit: Duration, wanted: &Value) -> Value {
+        let wanted_members = wanted.as_object().expect("an object");
+        let what = format!("the tasks are {wanted}");
+        let becoming = until(limit, what, async || {
+            let tasks = self.tasks().await;
+            if wanted_members
+                .iter()
+                .all(|(name, value)| tasks[name] == *value)
+            {
+                Ok(tasks)
+            } else {
+                Err(tasks.to_string())
+            }
+        });
+        becoming.await.0
+    }
+
+    /// `POST path`.
+    pub async fn post(&self, path: &str, body: &str) -> Response {
+        http::request(&self.url, "POST", path, &[], body)
+            .await
+            .unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
     /// `GET path`.
     pub async fn get(&self, path: &str) -> Response {
         http::request(&self.url, "GET", path, &[], "")

@@ -27,6 +27,7 @@ pub mod socket;
 pub mod terminal;
 pub mod wait;
 pub mod wire;
+pub mod worker;
 
 pub use bystander::Bystander;
 pub use client::{Client, End};
@@ -38,3 +39,4 @@ pub use redis_server::RedisServer;
 pub use socket::Socket;
 pub use terminal::Terminal;
 pub use wire::Wire;
+pub use worker::RawWorker;

@@ -57,6 +57,8 @@ pub(crate) enum Command {
     ///
     /// Every line goes out as a text message, and messages come in as lines. `exit` alone on a line, or the end of the input, closes with 1000 and waits for the server to close, too.
     Connect(console::ConnectArgs),
+    /// Look at tasks that were given up, or give them another chance.
+    Tasks(console::TasksArgs),
 }
 
 #[derive(Debug, Args)]
@@ -152,6 +154,20 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_keep_alive: u64,
 
+    /// The RabbitMQ in which tasks wait, such as amqp://user:password@host:5672/vhost. Without it they wait in memory.
+    #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
+    pub(crate) amqp: Option<String>,
+
+    /// The queue of tasks in RabbitMQ. Those that were given up are in <queue>.dead.
+    #[arg(
+        long,
+        env = "HUBCAST_TASK_QUEUE",
+        default_value = "tasks",
+        value_name = "NAME",
+        value_parser = queue
+    )]
+    pub(crate) task_queue: String,
+
     /// How many seconds a worker has a task before another worker gets it, unless it says that it is still at it.
     #[arg(
         long,
@@ -215,6 +231,16 @@ fn address(text: &str) -> Result<String, String> {
                 .to_owned(),
         ),
     }
+}
+
+/// What is made beside the queue has a longer name, and none may have more than 255 bytes.
+fn queue(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 200 || text.starts_with("amq.") {
+        return Err(
+            "the name of a queue has 1 to 200 bytes, and does not begin with amq.".to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 fn origin(text: &str) -> Result<String, String> {

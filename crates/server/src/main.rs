@@ -22,6 +22,7 @@ use clap::{CommandFactory, Parser};
 use hubcast::{AllowedOrigins, HubEndpoint, HubOptions, fold_hub_path};
 use hubcast_backplane::{InvalidUrl, RedisBackplane};
 use hubcast_broker::tasks::{TaskCentre, TaskOptions};
+use hubcast_broker::{AmqpUrl, Link};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -51,15 +52,22 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => return exit_code(hubcast_bench::run(&args)),
         Some(Command::Chat(args)) => return exit_code(console::run_chat(args)),
         Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
+        Some(Command::Tasks(args)) => return exit_code(console::run_tasks(args)),
         None => cli.serve,
     };
-    let redis = Backplanes::new(&settings).unwrap_or_else(|error| {
-        // Like every wrong value, but without repeating it: it may hold a password.
-        Cli::command()
-            .error(ErrorKind::ValueValidation, format!("--redis: {error}"))
-            .exit()
-    });
-    exit_code(start(settings, redis))
+    let redis = Backplanes::new(&settings);
+    let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}")));
+    let amqp = settings.amqp.as_deref().map(str::parse).transpose();
+    let amqp = amqp
+        .unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")));
+    exit_code(start(settings, redis, amqp))
+}
+
+/// Ends the program over a wrong value, like over every other one, but without repeating it: it may hold a password.
+fn refuse(error: &str) -> ! {
+    Cli::command()
+        .error(ErrorKind::ValueValidation, error)
+        .exit()
 }
 
 /// A connection to Redis for each hub, if there is a Redis.
@@ -99,7 +107,7 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn start(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
+fn start(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&settings.log)
         .with_context(|| format!("'{}' is not a log filter", settings.log))?;
@@ -115,13 +123,13 @@ fn start(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(settings, redis));
+    let outcome = runtime.block_on(serve(settings, redis, amqp));
     // Calls that outlive their clients have had their time.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn serve(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
+async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
@@ -140,11 +148,16 @@ async fn serve(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
         allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
-    let centre = TaskCentre::in_memory(TaskOptions {
+    let options = TaskOptions {
         attempts: settings.task_attempts,
         lease: Duration::from_secs(settings.task_lease),
         retry: Duration::from_secs(settings.task_retry),
-    });
+    };
+    let link = amqp.map(Link::open);
+    let centre = match &link {
+        Some(link) => TaskCentre::on_rabbitmq(options, link.clone(), &settings.task_queue),
+        None => TaskCentre::in_memory(options),
+    };
     let hub = TaskHub {
         centre: centre.clone(),
     };
@@ -185,6 +198,7 @@ async fn serve(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
         draining.store(true, Ordering::SeqCst);
+        centre.close();
         tracing::info!("stopping: clients are told to reconnect");
     };
     let requests = listen::serve(
@@ -210,6 +224,9 @@ async fn serve(settings: Serve, redis: Backplanes) -> anyhow::Result<()> {
         tracing::warn!(left, "some clients did not take their leave in time");
     }
     let _ = timeout(HTTP_GRACE, requests).await;
+    if let Some(link) = link {
+        link.close().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

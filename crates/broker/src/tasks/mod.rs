@@ -233,10 +233,15 @@ impl TaskCentre {
         timeout(PATIENCE, asked).await.unwrap_or_else(late)
     }
 
-    /// Gives nobody anything new, and waits until what is being done is done and RabbitMQ knows it, for that long at most. How many tasks were not; they go to others when
+    /// From now on nobody gets anything new.
+    pub fn close(&self) {
+        self.board().close();
+    }
+
+    /// [Closes](Self::close), and waits until what is being done is done and RabbitMQ knows it, for that long at most. How many tasks were not; they go to others when
     /// their workers have gone.
     pub async fn drain(&self, grace: Duration) -> usize {
-        self.board().close();
+        self.close();
         let idle = async {
             while self.board().running() > 0 {
                 sleep(Duration::from_millis(10)).await;

@@ -1,4 +1,4 @@
-//! The command lines of `hubcast chat` and `hubcast connect`.
+//! The command lines of `hubcast chat`, `hubcast connect` and `hubcast tasks`.
 
 #![allow(
     clippy::doc_markdown,
@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::limits;
 
@@ -63,6 +63,62 @@ Exit status: 0 if the connection was closed by this side, or by the server with
 pub(crate) struct ConnectArgs {
     /// What to connect to: ws://host:port/path. There is no TLS.
     pub(crate) url: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  hubcast tasks dead                                  of the server on this machine
+  hubcast tasks dead --amqp amqp://10.0.0.5           in RabbitMQ, whether a server runs or not
+  hubcast tasks retry --amqp amqp://10.0.0.5 --task-queue jobs 5f0c21")]
+pub(crate) struct TasksArgs {
+    #[command(subcommand)]
+    pub(crate) command: TasksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// Show the tasks that were given up, and why. They stay where they are.
+    Dead {
+        /// How many at most, those first that were given up first.
+        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
+        most: usize,
+
+        /// One JSON object a line, for machines.
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Put tasks that were given up back into the queue, as if they were new.
+    Retry {
+        /// Only the task with this id; otherwise all.
+        id: Option<String>,
+
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+/// Where the tasks are.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// The RabbitMQ that they are in, such as amqp://user:password@host:5672/vhost. Without it the server is asked.
+    #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
+    pub(crate) amqp: Option<Secret>,
+
+    /// The queue of tasks in RabbitMQ.
+    #[arg(
+        long,
+        env = "HUBCAST_TASK_QUEUE",
+        default_value = "tasks",
+        value_name = "NAME"
+    )]
+    pub(crate) task_queue: String,
+
+    /// The server to ask.
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub(crate) server: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

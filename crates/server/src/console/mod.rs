@@ -8,6 +8,7 @@ mod input;
 mod limits;
 mod notices;
 mod screen;
+mod tasks;
 mod text;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-pub(crate) use args::{ChatArgs, ConnectArgs};
+pub(crate) use args::{ChatArgs, ConnectArgs, TasksArgs};
 
 use input::{LineEditor, Lines, Reading, read_pipe};
 use screen::{Printing, Screen};
@@ -34,6 +35,16 @@ pub(crate) fn run_chat(args: ChatArgs) -> anyhow::Result<()> {
 /// Speaks on a WebSocket until either side closes it.
 pub(crate) fn run_connect(args: &ConnectArgs) -> anyhow::Result<()> {
     run(async |console| connect::run(console, args).await)
+}
+
+/// Shows tasks that were given up, or gives them another chance.
+pub(crate) fn run_tasks(args: TasksArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(tasks::run(args));
+    runtime.shutdown_background();
+    outcome
 }
 
 fn run(course: impl AsyncFnOnce(&mut Console) -> anyhow::Result<()>) -> anyhow::Result<()> {

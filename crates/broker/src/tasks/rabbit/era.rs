@@ -12,7 +12,7 @@ use lapin::message::Delivery as Arrived;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Consumer};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::publisher::{self, PublishError};
 use crate::trouble::Trouble;
@@ -85,6 +85,8 @@ pub(super) struct Era<'a> {
     jobs: FuturesUnordered<Job>,
     asks: HashMap<u64, Ask>,
     last_ask: u64,
+    /// Says when the questions are to be looked at.
+    clock: Interval,
     /// Those who wait until nothing is under way.
     flushing: Vec<Answer<()>>,
     /// Until when somebody else may have lost the connection, too, and not be back.
@@ -122,6 +124,8 @@ impl<'a> Era<'a> {
         let none = FieldTable::default();
         let servers = channel.basic_consume(name.clone(), SERVERS.into(), options, none);
         let now = Instant::now();
+        let mut clock = interval(REPEAT);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut era = Self {
             servers: servers.await?,
             looking: queue.link.channel().await,
@@ -133,6 +137,7 @@ impl<'a> Era<'a> {
             jobs: FuturesUnordered::new(),
             asks: HashMap::new(),
             last_ask: 0,
+            clock,
             flushing: Vec::new(),
             others_return: if is_first { now } else { now + RETURN },
         };
@@ -197,7 +202,7 @@ impl<'a> Era<'a> {
             said = self.servers.next() => said.map_or(Event::Deaf, |said| Event::Said(Box::new(said))),
             request = side.requests.recv() => request.map_or(Event::Over, Event::Request),
             Some(item) = self.deliveries.next(), if delivers => Event::Came(item),
-            () = sleep(REPEAT), if asks => Event::Time,
+            _ = self.clock.tick(), if asks => Event::Time,
         }
     }
 

@@ -1,0 +1,178 @@
+//! `hubcast tasks`: the tasks that were given up, in RabbitMQ or with a server.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode, Uri};
+use hubcast_broker::tasks::{DeadTask, DeadTasks};
+use hubcast_broker::{AmqpUrl, Link, LinkStatus};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::args::{TasksArgs, TasksCommand, Where};
+use super::text::one_line;
+
+/// How long everything may take together.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long a RabbitMQ may take to be there.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// The most bytes of a server's answer: what as many tasks have as it shows.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a server answers.
+#[derive(Deserialize)]
+struct Dead {
+    dead: Vec<DeadTask>,
+}
+
+#[derive(Deserialize)]
+struct Retried {
+    retried: u64,
+}
+
+pub(super) async fn run(args: TasksArgs) -> anyhow::Result<()> {
+    let late = || anyhow!("there was no answer within {PATIENCE:?}");
+    let work = async {
+        match args.command {
+            TasksCommand::Dead { most, json, place } => show(dead(place, most).await?, json),
+            TasksCommand::Retry { id, place } => {
+                say(&format!(
+                    "{} put back into the queue",
+                    tasks(retry(place, id).await?)
+                ));
+                Ok(())
+            }
+        }
+    };
+    timeout(PATIENCE, work).await.map_err(|_| late())?
+}
+
+async fn dead(place: Where, most: usize) -> anyhow::Result<Vec<DeadTask>> {
+    match place.amqp {
+        Some(url) => {
+            let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
+            Ok(dead.list(most).await?)
+        }
+        None => {
+            let answer: Dead = ask(&place.server, Method::GET, "/tasks/dead").await?;
+            Ok(answer.dead.into_iter().take(most).collect())
+        }
+    }
+}
+
+async fn retry(place: Where, id: Option<String>) -> anyhow::Result<u64> {
+    match place.amqp {
+        Some(url) => {
+            let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
+            Ok(dead.retry(id.as_deref()).await?)
+        }
+        None => {
+            let query = id.map(|id| {
+                form_urlencoded::Serializer::new(String::new())
+                    .append_pair("id", &id)
+                    .finish()
+            });
+            let path = format!("/tasks/dead/retry?{}", query.unwrap_or_default());
+            let answer: Retried = ask(&place.server, Method::POST, &path).await?;
+            Ok(answer.retried)
+        }
+    }
+}
+
+async fn in_rabbitmq(url: &str, queue: &str) -> anyhow::Result<DeadTasks> {
+    let url: AmqpUrl = url.parse().context("--amqp")?;
+    let address = url.address();
+    let link = Link::open(url);
+    let mut status = link.status();
+    let known = status.wait_for(|status| !matches!(status, LinkStatus::Connecting));
+    let known = timeout(CONNECTING, known).await;
+    let known = known.ok().and_then(Result::ok).map(|status| status.clone());
+    match known {
+        Some(LinkStatus::Away { reason } | LinkStatus::Refused { reason }) => {
+            bail!("no connection to RabbitMQ at {address}: {reason}")
+        }
+        Some(_) => {}
+        None => bail!("no connection to RabbitMQ at {address} within {CONNECTING:?}"),
+    }
+    Ok(DeadTasks::new(link, queue))
+}
+
+/// Asks a server.
+async fn ask<T: for<'de> Deserialize<'de>>(
+    server: &str,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<T> {
+    let uri: Uri = format!("{}{path}", server.trim_end_matches('/'))
+        .parse()
+        .with_context(|| format!("'{server}' is not the address of a server"))?;
+    let request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .body(Body::empty())?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request).await.map_err(|error| {
+        let cause =
+            std::error::Error::source(&error).map_or_else(String::new, |it| format!(": {it}"));
+        anyhow!("no server at {server}{cause}; with a RabbitMQ, say --amqp")
+    })?;
+    let status = answer.status();
+    let body = to_bytes(Body::new(answer.into_body()), MOST_BYTES).await?;
+    if status != StatusCode::OK {
+        let text = String::from_utf8_lossy(&body);
+        bail!("{server} answered {status}: {}", one_line(&text));
+    }
+    serde_json::from_slice(&body).with_context(|| format!("{server} is another kind of server"))
+}
+
+fn show(dead: Vec<DeadTask>, json: bool) -> anyhow::Result<()> {
+    if json {
+        for task in dead {
+            say(&serde_json::to_string(&task)?);
+        }
+        return Ok(());
+    }
+    if dead.is_empty() {
+        say("no task was given up");
+    }
+    for task in dead {
+        let at = task.at.map_or_else(String::new, |at| format!("{at:.0}  "));
+        let DeadTask {
+            id,
+            attempts,
+            reason,
+            task,
+            ..
+        } = task;
+        let id = if id.is_empty() { "(no id)" } else { &id };
+        let attempts = if attempts == 1 {
+            "1 attempt".into()
+        } else {
+            format!("{attempts} attempts")
+        };
+        say(&format!(
+            "{}  {at}{attempts}  {}",
+            one_line(id),
+            one_line(&reason)
+        ));
+        say(&format!("    {}", one_line(&task)));
+    }
+    Ok(())
+}
+
+fn tasks(number: u64) -> String {
+    match number {
+        1 => "1 task".into(),
+        number => format!("{number} tasks"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is what was asked for")]
+fn say(line: &str) {
+    println!("{line}");
+}
