@@ -89,7 +89,7 @@ impl RabbitMq {
         }
         let mut broker = Process::start("rabbitmq-server", self.command());
         let ready = broker.stdout_line(STARTING, "starts", |line| {
-            line.contains("Server startup complete").then_some(())
+            line.contains("completed with").then_some(())
         });
         if ready.await.is_none() {
             return false;
@@ -110,7 +110,7 @@ impl RabbitMq {
              disk_free_limit.absolute = 1MB\n\
              vm_memory_high_watermark.absolute = 4GB\n\
              log.console = true\n\
-             log.console.level = info\n\
+             log.console.level = warning\n\
              log.file = false\n",
             self.port
         );

@@ -1,11 +1,13 @@
 //! What Hubcast has to do with RabbitMQ, over AMQP 0-9-1.
 //!
 //! [`Link`] is one connection that is brought back for ever; whoever uses it gets channels of it, each of which belongs to one connection. [`Publisher`]
-//! publishes with confirmations. [`Trouble`] tells what passes from what somebody has to put right. [`tasks`] is the task centre.
+//! publishes with confirmations. [`Feed`] is an exchange that everybody may listen to. [`Trouble`] tells what passes from what somebody has to put right. [`tasks`] is the task centre.
 
 mod backoff;
 mod connecting;
+mod feed;
 mod link;
+mod name;
 mod publisher;
 pub mod tasks;
 mod trouble;
@@ -13,7 +15,9 @@ mod url;
 
 pub use lapin;
 
+pub use feed::Feed;
 pub use link::{Link, LinkStatus};
+pub use name::{InvalidName, Name};
 pub use publisher::{Confirming, Message, PublishError, Publisher};
 pub use trouble::{Refusal, Trouble};
 pub use url::{AmqpUrl, InvalidUrl};

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::link::Link;
+use crate::name::short;
 use crate::trouble::{Refusal, Trouble, describe, is_refusal};
 
 /// How many messages wait for a confirmation at most, and how many more for being sent.
@@ -291,13 +292,19 @@ impl Lane {
             return Ok(());
         }
         let message = &entry.message;
+        let names = short(&message.exchange).zip(short(&message.routing_key));
+        let Some((exchange, routing_key)) = names else {
+            let text = "the name of an exchange or a queue has more than 255 bytes".to_owned();
+            entry.answer(Err(Refusal(text).into()));
+            return Ok(());
+        };
         let options = BasicPublishOptions {
             mandatory: self.mandatory,
             ..BasicPublishOptions::default()
         };
         let sent = self.channel.basic_publish(
-            message.exchange.as_str().into(),
-            message.routing_key.as_str().into(),
+            exchange,
+            routing_key,
             options,
             &message.payload,
             message.properties.clone(),

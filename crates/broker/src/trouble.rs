@@ -48,7 +48,15 @@ impl From<Error> for Trouble {
 
 /// Whether RabbitMQ has closed a channel, and not the whole connection, over what was asked.
 pub(crate) fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return false;
+    };
+    // In a cluster, a queue that is on a server which is down is NOT_FOUND, too, and will be found.
+    let is_down = error
+        .get_message()
+        .as_str()
+        .contains("down or inaccessible");
+    matches!(error.kind(), AMQPErrorKind::Soft(_)) && !is_down
 }
 
 /// Whether RabbitMQ will not let this user in, or not to this virtual host, rather than not being able to.
@@ -94,6 +102,13 @@ mod tests {
             Trouble::from(refused),
             Trouble::lost("PRECONDITION_FAILED - it is not")
         );
+    }
+
+    #[test]
+    fn a_queue_on_a_server_that_is_down_is_not_refused() {
+        let text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or inaccessible";
+        let asked = Trouble::asking("declaring")(protocol(AMQPSoftError::NOTFOUND, text));
+        assert_eq!(asked, Trouble::lost(text));
     }
 
     #[test]

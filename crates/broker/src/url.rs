@@ -7,6 +7,8 @@ use std::time::Duration;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
+use crate::name::short;
+
 /// How often both sides of a connection say that they are there, in seconds; a peer that says nothing for twice as long is gone.
 /// RabbitMQ would choose 60.
 const HEARTBEAT: u16 = 10;
@@ -34,6 +36,9 @@ pub enum InvalidUrl {
         "amqps is not supported, because there is no TLS here; use amqp, over a tunnel or a proxy that speaks TLS where the network is not trusted"
     )]
     Tls,
+    /// A name of a virtual host that no virtual host has.
+    #[error("the name of a virtual host, behind the / of this URL, has at most 255 bytes")]
+    VirtualHost,
     /// A query that cannot be understood.
     #[error(
         "a parameter behind the ? of this URL has a value that it cannot have: heartbeat, connection_timeout, channel_max and frame_max are numbers"
@@ -88,6 +93,9 @@ impl FromStr for AmqpUrl {
         }
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
+        }
+        if short(&uri.vhost).is_none() {
+            return Err(InvalidUrl::VirtualHost);
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(Self(uri))
@@ -159,5 +167,10 @@ mod tests {
             assert_eq!(refused, error, "{text}");
             assert!(!refused.to_string().contains("secret"), "{text}");
         }
+        let endless = format!("amqp://host/{}", "x".repeat(256));
+        assert_eq!(
+            endless.parse::<AmqpUrl>().unwrap_err(),
+            InvalidUrl::VirtualHost
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hubcast::AllowedOrigins;
 
-use crate::console;
+use crate::{console, feeds};
 
 /// A real-time server that SignalR clients talk to: one program with a chat page and its hub.
 ///
@@ -29,6 +29,7 @@ use crate::console;
   hubcast serve --redis redis://10.0.0.5    one of several servers
   hubcast serve --allow-origin https://a.example   for a page from elsewhere
   hubcast chat --room tea                   talk there without a browser
+  hubcast publish < app.log                 every line to an exchange of RabbitMQ
 
 Signals: SIGTERM and SIGINT end the server in good order within five seconds; its clients are told to reconnect."
 )]
@@ -59,6 +60,14 @@ pub(crate) enum Command {
     Connect(console::ConnectArgs),
     /// Look at tasks that were given up, or give them another chance.
     Tasks(console::TasksArgs),
+    /// Publish lines to an exchange of RabbitMQ.
+    ///
+    /// Every line of the input becomes a persistent message, and is told of as ` [x] Sent: line` once RabbitMQ has confirmed it.
+    Publish(feeds::PublishArgs),
+    /// Print what is published to an exchange of RabbitMQ.
+    ///
+    /// Every message becomes a line ` [x] Received: text`, and is acknowledged when it is printed.
+    Subscribe(feeds::SubscribeArgs),
 }
 
 #[derive(Debug, Args)]

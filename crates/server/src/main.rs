@@ -4,6 +4,7 @@ mod app;
 mod chat;
 mod cli;
 mod console;
+mod feeds;
 mod listen;
 mod pages;
 mod push;
@@ -53,14 +54,25 @@ fn main() -> ExitCode {
         Some(Command::Chat(args)) => return exit_code(console::run_chat(args)),
         Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
         Some(Command::Tasks(args)) => return exit_code(console::run_tasks(args)),
+        Some(Command::Publish(args)) => {
+            let url = amqp_url(&args.exchange.amqp);
+            return exit_code(feeds::run_publish(args, url));
+        }
+        Some(Command::Subscribe(args)) => {
+            let url = amqp_url(&args.exchange.amqp);
+            return exit_code(feeds::run_subscribe(args, url));
+        }
         None => cli.serve,
     };
     let redis = Backplanes::new(&settings);
     let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}")));
-    let amqp = settings.amqp.as_deref().map(str::parse).transpose();
-    let amqp = amqp
-        .unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")));
+    let amqp = settings.amqp.as_deref().map(amqp_url);
     exit_code(start(settings, redis, amqp))
+}
+
+fn amqp_url(text: &str) -> AmqpUrl {
+    let url = text.parse();
+    url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")))
 }
 
 /// Ends the program over a wrong value, like over every other one, but without repeating it: it may hold a password.

@@ -4,12 +4,12 @@ mod args;
 mod chat;
 mod connect;
 mod connection;
-mod input;
+pub(crate) mod input;
 mod limits;
 mod notices;
 mod screen;
 mod tasks;
-mod text;
+pub(crate) mod text;
 
 use std::sync::Arc;
 use std::time::Duration;

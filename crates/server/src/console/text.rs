@@ -22,6 +22,11 @@ pub(crate) fn several_lines(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// The same for what goes where nothing is shown, and lines are counted: only line breaks are replaced.
+pub(crate) fn broken_lines(text: &str) -> Cow<'_, str> {
+    replaced(text, |character| (character == '\n').then_some('⏎'))
+}
+
 /// `replacement` gives what stands for a character that must not be shown as it is.
 fn replaced(text: &str, replacement: impl Fn(char) -> Option<char>) -> Cow<'_, str> {
     if !text
@@ -80,5 +85,9 @@ mod tests {
         let hostile = "a\x1b[2Jb\r\nc\td\u{9b}31m\u{202e}e\x7f";
         assert_eq!(one_line(hostile), "a␛[2Jb⏎c d\u{fffd}31m\u{fffd}e␡");
         assert_eq!(several_lines(hostile), "a␛[2Jb\nc\td\u{fffd}31m\u{fffd}e␡");
+        assert_eq!(
+            broken_lines(hostile),
+            "a\x1b[2Jb⏎c\td\u{9b}31m\u{202e}e\x7f"
+        );
     }
 }
