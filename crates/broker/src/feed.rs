@@ -4,7 +4,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
 
 use crate::name::Name;
@@ -13,6 +13,17 @@ use crate::trouble::Trouble;
 
 /// How many messages are delivered ahead of being acknowledged.
 const AHEAD: u16 = 100;
+
+/// The queue through which somebody receives what comes.
+#[derive(Debug, Clone)]
+pub enum FeedQueue {
+    /// One for this channel's connection alone, and gone with it.
+    Own,
+    /// A durable one, which keeps what comes while nobody receives. All who receive from it share what comes.
+    Shared(Name),
+    /// A durable one as well, of which one receives everything, in order, until that one goes; then another does. RabbitMQ's single active consumer.
+    InTurn(Name),
+}
 
 /// A durable fanout exchange of this name.
 #[derive(Debug, Clone)]
@@ -51,13 +62,10 @@ impl Feed {
     }
 
     /// Declares the exchange, binds a queue to it, and begins to receive what comes, to be acknowledged, a hundred messages ahead at most.
-    ///
-    /// A queue with a name is durable: it keeps what comes while nobody receives, and all who receive from it share what comes. Without a name it
-    /// is one for this channel's connection alone, and gone with it.
     pub async fn subscribe(
         &self,
         channel: &Channel,
-        queue: Option<&Name>,
+        queue: &FeedQueue,
     ) -> Result<Consumer, Trouble> {
         self.declare(channel).await?;
         let queue = self.bind(channel, queue).await?;
@@ -69,30 +77,30 @@ impl Feed {
     }
 
     /// Declares and binds a queue, and gives its name.
-    pub(crate) async fn bind(
-        &self,
-        channel: &Channel,
-        queue: Option<&Name>,
-    ) -> Result<ShortString, Trouble> {
-        let (options, what) = match queue {
-            Some(name) => (
-                QueueDeclareOptions {
-                    durable: true,
-                    ..QueueDeclareOptions::default()
-                },
-                format!("declaring the durable queue '{name}'"),
-            ),
-            None => (
-                QueueDeclareOptions {
+    async fn bind(&self, channel: &Channel, queue: &FeedQueue) -> Result<ShortString, Trouble> {
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        let (name, options) = match queue {
+            FeedQueue::Own => {
+                let own = QueueDeclareOptions {
                     exclusive: true,
                     auto_delete: true,
                     ..QueueDeclareOptions::default()
-                },
-                "declaring a queue of our own".to_owned(),
-            ),
+                };
+                (ShortString::default(), own)
+            }
+            FeedQueue::Shared(name) => (name.to_short(), durable),
+            FeedQueue::InTurn(name) => {
+                let argument = ShortString::from("x-single-active-consumer");
+                arguments.insert(argument, AMQPValue::Boolean(true));
+                (name.to_short(), durable)
+            }
         };
-        let name = queue.map(Name::to_short).unwrap_or_default();
-        let declared = channel.queue_declare(name, options, FieldTable::default());
+        let what = format!("declaring the queue '{name}'");
+        let declared = channel.queue_declare(name, options, arguments);
         let queue = declared
             .await
             .map_err(Trouble::asking(what))?
@@ -100,8 +108,8 @@ impl Feed {
             .clone();
         let exchange = self.exchange.to_short();
         let what = format!("binding the queue '{queue}' to the exchange '{exchange}'");
-        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let nothing = ShortString::default();
+        let (options, nothing) = (QueueBindOptions::default(), ShortString::default());
+        let arguments = FieldTable::default();
         let bound = channel.queue_bind(queue.clone(), exchange, nothing, options, arguments);
         bound.await.map_err(Trouble::asking(what))?;
         Ok(queue)

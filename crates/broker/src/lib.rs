@@ -15,7 +15,7 @@ mod url;
 
 pub use lapin;
 
-pub use feed::Feed;
+pub use feed::{Feed, FeedQueue};
 pub use link::{Link, LinkStatus};
 pub use name::{InvalidName, Name};
 pub use publisher::{Confirming, Message, PublishError, Publisher};

@@ -8,8 +8,10 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use hubcast::{BackplaneStatus, HubContext};
+use hubcast_broker::{Link, LinkStatus};
 use serde_json::{Value, json};
 
+use crate::feeds::FeedTroubles;
 use crate::pages::Source;
 
 /// Where the chat hub is.
@@ -22,6 +24,9 @@ pub(crate) const TASK_HUB: &str = "/taskHub";
 #[derive(Clone)]
 pub(crate) struct Probes {
     pub(crate) chat: HubContext,
+    pub(crate) rabbitmq: Option<Link>,
+    /// What is wrong with feeds.
+    pub(crate) feeds: FeedTroubles,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
@@ -54,14 +59,29 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, Json<Value>) {
         let body = json!({ "status": "draining" });
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body));
     }
-    let body = match probes.chat.backplane_status() {
-        None | Some(BackplaneStatus::Connected) => json!({ "status": "ready" }),
-        Some(BackplaneStatus::Connecting) => {
-            json!({ "status": "degraded", "reason": "Redis has not answered yet" })
-        }
-        Some(BackplaneStatus::Disconnected { reason }) => {
-            json!({ "status": "degraded", "reason": format!("Redis is away: {reason}") })
-        }
+    let mut reasons = Vec::new();
+    reasons.extend(match probes.chat.backplane_status() {
+        None | Some(BackplaneStatus::Connected) => None,
+        Some(BackplaneStatus::Connecting) => Some("Redis has not answered yet".to_owned()),
+        Some(BackplaneStatus::Disconnected { reason }) => Some(format!("Redis is away: {reason}")),
+    });
+    reasons.extend(probes.rabbitmq.as_ref().and_then(missing));
+    reasons.extend(probes.feeds.now());
+    let body = if reasons.is_empty() {
+        json!({ "status": "ready" })
+    } else {
+        json!({ "status": "degraded", "reason": reasons.join("; ") })
     };
     (StatusCode::OK, Json(body))
+}
+
+/// What is wrong with RabbitMQ.
+fn missing(link: &Link) -> Option<String> {
+    match &*link.status().borrow() {
+        LinkStatus::Connected => None,
+        LinkStatus::Connecting => Some("RabbitMQ has not answered yet".to_owned()),
+        LinkStatus::Blocked { reason } => Some(format!("RabbitMQ takes no messages: {reason}")),
+        LinkStatus::Away { reason } => Some(format!("RabbitMQ is away: {reason}")),
+        LinkStatus::Refused { reason } => Some(format!("RabbitMQ does not let us in: {reason}")),
+    }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hubcast::AllowedOrigins;
 
+use crate::feeds::FeedRoom;
 use crate::{console, feeds};
 
 /// A real-time server that SignalR clients talk to: one program with a chat page and its hub.
@@ -163,7 +164,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_keep_alive: u64,
 
-    /// The RabbitMQ in which tasks wait, such as amqp://user:password@host:5672/vhost. Without it they wait in memory.
+    /// The RabbitMQ of tasks and feeds, such as amqp://user:password@host:5672/vhost. Without it tasks wait in memory.
     #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
     pub(crate) amqp: Option<String>,
 
@@ -176,6 +177,18 @@ pub(crate) struct Serve {
         value_parser = queue
     )]
     pub(crate) task_queue: String,
+
+    /// An exchange of RabbitMQ and a room in which its messages appear, such as logs=General. Give it several times, or separate several by commas. All servers
+    /// share one durable queue for it, so every message appears once, also after a time without any server; several servers without one Redis
+    /// should not have the same feed, since only one of them shows it. Needs --amqp.
+    #[arg(
+        long = "feed",
+        env = "HUBCAST_FEED",
+        value_name = "EXCHANGE=ROOM",
+        value_delimiter = ',',
+        requires = "amqp"
+    )]
+    pub(crate) feeds: Vec<FeedRoom>,
 
     /// How many seconds a worker has a task before another worker gets it, unless it says that it is still at it.
     #[arg(

@@ -32,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::{CHAT_HUB, Probes, TASK_HUB, app};
 use crate::chat::ChatHub;
 use crate::cli::{Cli, Command, LogFormat, Serve};
+use crate::feeds::Feeds;
 use crate::pages::Source;
 use crate::raw::{Limits, RawWebSockets};
 use crate::task_hub::TaskHub;
@@ -120,8 +121,9 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
 }
 
 fn start(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
+    // What lapin calls errors are losses of its connection, which are told of once, elsewhere. Whoever wants them can say so.
     let filter = EnvFilter::builder()
-        .parse(&settings.log)
+        .parse(format!("lapin=off,{}", settings.log))
         .with_context(|| format!("'{}' is not a log filter", settings.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -184,9 +186,15 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
 
+    let feeds = link
+        .as_ref()
+        .map(|link| Feeds::show(settings.feeds, link, &chat.context()));
+    let feeds = feeds.unwrap_or_default();
     let draining = Arc::new(AtomicBool::new(false));
     let probes = Probes {
         chat: chat.context(),
+        rabbitmq: link.clone(),
+        feeds: feeds.troubles(),
         draining: Arc::clone(&draining),
     };
     let others = raw
@@ -204,6 +212,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     announce(&format!("hubcast listening on http://{address}"));
     tracing::info!(%address, ?pages, "listening");
 
+    let feeds_end = feeds.ending();
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -211,6 +220,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         }
         draining.store(true, Ordering::SeqCst);
         centre.close();
+        feeds_end.send_replace(true);
         tracing::info!("stopping: clients are told to reconnect");
     };
     let requests = listen::serve(
@@ -230,7 +240,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         let (hub, raw) = tokio::join!(workers.shut_down(grace), raw.shut_down(grace));
         hub + raw
     };
-    let (left, left_workers) = tokio::join!(chat.shut_down(GRACE), workers);
+    let (left, left_workers, ()) = tokio::join!(chat.shut_down(GRACE), workers, feeds.ended());
     let left = left + left_workers;
     if left > 0 {
         tracing::warn!(left, "some clients did not take their leave in time");

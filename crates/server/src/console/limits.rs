@@ -7,10 +7,10 @@ const NAME: usize = 40;
 const ROOM: usize = 60;
 
 /// The most characters of a message. The server takes 32 KiB, framing included, so this many always fit.
-const MESSAGE: usize = 4000;
+pub(crate) const MESSAGE: usize = 4000;
 
 /// Who the notices of the hub are from.
-pub(super) const SYSTEM: &str = "System";
+pub(crate) const SYSTEM: &str = "System";
 
 /// The name to go by, as it is sent.
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -22,7 +22,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// The room to be in, as it is sent.
-pub(super) fn room(text: &str) -> Result<String, String> {
+pub(crate) fn room(text: &str) -> Result<String, String> {
     line(text, "room", ROOM)
 }
 

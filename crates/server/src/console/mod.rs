@@ -5,7 +5,7 @@ mod chat;
 mod connect;
 mod connection;
 pub(crate) mod input;
-mod limits;
+pub(crate) mod limits;
 mod notices;
 mod screen;
 mod tasks;

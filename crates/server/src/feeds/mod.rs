@@ -3,6 +3,7 @@
 mod args;
 mod output;
 mod publish;
+mod room;
 mod subscribe;
 
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use hubcast_broker::{AmqpUrl, Feed, Link, LinkStatus, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use args::{PublishArgs, SubscribeArgs};
+pub(crate) use room::{FeedRoom, FeedTroubles, Feeds};
 
 /// How long what has begun may take when the program is told to end.
 const GRACE: Duration = Duration::from_secs(1);

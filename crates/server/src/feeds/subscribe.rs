@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
-use hubcast_broker::{Feed, Link, Name, Trouble, acknowledge};
+use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -14,10 +14,11 @@ use super::{GRACE, refused, told_to_end};
 /// Prints every message, and acknowledges it when it is printed.
 pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow::Result<()> {
     let output = Output::open();
+    let queue = queue.map_or(FeedQueue::Own, FeedQueue::Shared);
     let (ending, is_ending) = watch::channel(false);
     let mut course = std::pin::pin!(link.run(async |channel| {
         let mut is_ending = is_ending.clone();
-        let mut consumer = feed.subscribe(&channel, queue.as_ref()).await?;
+        let mut consumer = feed.subscribe(&channel, &queue).await?;
         loop {
             let delivery = tokio::select! {
                 biased;
