@@ -33,6 +33,7 @@ impl<'a> Clients<'a> {
             lifetime: self.lifetime,
             chosen,
             except: HashSet::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -140,6 +141,7 @@ pub struct Recipients<'a> {
     lifetime: &'a Lifetime,
     chosen: Chosen<'a>,
     except: HashSet<String>,
+    headers: Vec<(&'a str, &'a str)>,
 }
 
 #[derive(Debug, Clone)]
@@ -163,6 +165,18 @@ impl<'a> Recipients<'a> {
         self
     }
 
+    /// Sends a header along with the message: something about it that is no argument. Stock clients of all languages take it and show it to
+    /// nobody, as ASP.NET Core, which sends none; [`LocalConnection`](crate::LocalConnection)s can read it.
+    ///
+    /// The later of two of one name counts. One whose name or value is empty is left out: .NET clients take it for an error.
+    pub fn header(mut self, name: &'a str, value: &'a str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        if !name.is_empty() && !value.is_empty() {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
     /// Calls a method of the chosen clients, which do not answer.
     ///
     /// `method` is the name that the client's `on(..)` was given; clients compare names ignoring case. The message
@@ -183,7 +197,10 @@ impl<'a> Recipients<'a> {
         let lifetime = self.lifetime;
         let broadcast = Broadcast::encode(
             |encoding| lifetime.writes(encoding),
-            |encoding, out| encoding.write_invocation(out, None, method, &List(&arguments), &[]),
+            |encoding, out| {
+                let (headers, arguments) = (&self.headers, &List(&arguments));
+                encoding.write_invocation_with_headers(out, headers, None, method, arguments, &[])
+            },
         )
         .map_err(|source| SendError::Encode {
             method: method.to_owned(),
@@ -229,6 +246,7 @@ impl<'a> From<SingleClient<'a>> for Recipients<'a> {
             lifetime: client.lifetime,
             chosen: Chosen::Connections(vec![client.connection_id]),
             except: HashSet::new(),
+            headers: Vec::new(),
         }
     }
 }

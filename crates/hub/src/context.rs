@@ -83,7 +83,8 @@ impl CallerContext {
         self.connection.request.extension()
     }
 
-    /// What carries the caller's connection: `WebSockets`, `ServerSentEvents` or `LongPolling`.
+    /// What carries the caller's connection: `WebSockets`, `ServerSentEvents` or `LongPolling`; or `Local`, for a client
+    /// [within the process](crate::HubEndpoint::connect_local).
     pub fn transport(&self) -> &'static str {
         // Fixed by the first request, before the hub can hear of the connection.
         self.connection.transport().map_or("", Transport::name)

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::backplane::{Backplane, BackplaneStatus};
+use crate::close_reason::CloseReason;
 use crate::context::HubContext;
 use crate::error::short_type_name;
 use crate::filters::{Filters, HubFilter};
@@ -20,6 +21,7 @@ use crate::frame::Broadcast;
 use crate::handler::Served;
 use crate::hub::Hub;
 use crate::lifetime::Lifetime;
+use crate::local::{self, LocalConnection};
 use crate::options::HubOptions;
 use crate::requests::serve;
 use crate::tokens::Tokens;
@@ -72,7 +74,7 @@ pub(crate) struct Mounted<H: Hub> {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) users: Arc<dyn UserIdProvider>,
     pub(crate) draining: AtomicBool,
-    /// How many sockets are open, those without a handshake included.
+    /// How many sockets are open, those without a handshake included; and clients within the process.
     pub(crate) sockets: watch::Sender<usize>,
     /// Whether the other servers have been asked for the shared key, or cannot be.
     settled: watch::Sender<bool>,
@@ -172,6 +174,40 @@ impl<H: Hub> HubEndpoint<H> {
         }
     }
 
+    /// Connects to the hub from within the process, as a client without a network: for programs that bring clients of another kind into the
+    /// hub's groups. Starts the endpoint.
+    ///
+    /// It is a connection like all others, to the hub (in JSON, without a user, on the transport `Local`), to its groups, on a backplane, and for
+    /// limits. When this is done the hub has let it in, and it can be put into groups. It should not be sent much until then, since it takes nothing.
+    ///
+    /// ```
+    /// # use hubcast::{CloseReason, Hub, HubEndpoint};
+    /// # async fn example(chat: HubEndpoint<impl Hub>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let Ok(mut client) = chat.connect_local().await else { return Ok(()) };
+    /// chat.context().groups().add(client.connection_id(), "General").await?;
+    /// while let Ok(call) = client.next().await {
+    ///     if call.is("ReceiveMessage") {
+    ///         let (user, text): (String, String) = call.arguments()?;
+    ///         println!("{user}: {text}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the hub does not let it in, the server goes away, or clients may not use JSON ([`HubOptions::supported_protocols`]).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn connect_local(
+        &self,
+    ) -> impl Future<Output = Result<LocalConnection, CloseReason>> + Send + use<H> {
+        local::connect(Arc::clone(self.mounted()))
+    }
+
     /// Waits until the servers that share a backplane have agreed on what they must, or cannot be reached; done at
     /// once without a backplane. Before, a client may get a token that only this server takes.
     pub async fn settled(&self) {
@@ -183,7 +219,7 @@ impl<H: Hub> HubEndpoint<H> {
     /// Goes away in good order: takes no more clients, lets running calls finish, tells every client to come back
     /// (`Close` with `allowReconnect`), and waits until all have been told or `grace` is over.
     ///
-    /// Returns how many sockets were still open then. `grace` should be longer than two seconds, the time that
+    /// Returns how many sockets, and clients within the process, were still there then. `grace` should be longer than two seconds, the time that
     /// running calls have.
     pub async fn shut_down(&self, grace: Duration) -> usize {
         let mounted = self.mounted();

@@ -39,10 +39,24 @@ pub(crate) struct Served<H: Hub> {
 impl<H: Hub> Served<H> {
     /// Serves one connection to its end. The transport fills `input` and empties the connection's outbox; it
     /// ends after the outbox has.
-    pub(crate) async fn handle(&self, connection: Arc<Connection>, input: &Pipe) {
+    pub(crate) fn handle<'a>(
+        &'a self,
+        connection: Arc<Connection>,
+        input: &'a Pipe,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        self.handle_and_tell(connection, input, || {})
+    }
+
+    /// The same; `let_in` is called when the client takes part in the hub, which may refuse it.
+    pub(crate) async fn handle_and_tell(
+        &self,
+        connection: Arc<Connection>,
+        input: &Pipe,
+        let_in: impl FnOnce() + Send,
+    ) {
         // Whatever happens once is in a box of its own, so that it does not make every connection larger for as long as that lives.
         let reason = match Box::pin(self.shake_hands(&connection, input)).await {
-            Ok(intake) => self.take_part(&connection, input, intake).await,
+            Ok(intake) => self.take_part(&connection, input, intake, let_in).await,
             Err(reason) => reason,
         };
         connection.end(reason.clone());
@@ -101,6 +115,7 @@ impl<H: Hub> Served<H> {
         connection: &Arc<Connection>,
         input: &Pipe,
         mut intake: Box<Intake>,
+        let_in: impl FnOnce() + Send,
     ) -> CloseReason {
         // Leaves everything again however this ends, a dropped task included.
         let _registered = Registered {
@@ -114,7 +129,10 @@ impl<H: Hub> Served<H> {
         let refused = welcomed.await.err().map(Box::new);
         let was_let_in = refused.is_none();
         let reason = match refused {
-            None => self.serve(connection, input, &mut intake).await,
+            None => {
+                let_in();
+                self.serve(connection, input, &mut intake).await
+            }
             Some(reason) => *reason,
         };
         // The goodbye is the last message: it goes out before the connection leaves, so that nothing

@@ -42,7 +42,7 @@
 //! - streams: [`Methods::stream`] to the client, [`ClientStream`] from it; results of a client: [`SingleClient::invoke`]
 //! - users: [`UserId`] or a [`UserIdProvider`]; who may call what: [`Methods::authorize`]; what is around every call: [`HubFilter`]
 //! - the coming and going of clients: [`Hub::on_connected`], [`Hub::on_disconnected`]; what is kept with each: [`CallerContext::items`]
-//! - sending from outside of a call: [`HubEndpoint::context`]; stopping in good order: [`HubEndpoint::shut_down`]
+//! - sending from outside of a call: [`HubEndpoint::context`]; clients within the process: [`HubEndpoint::connect_local`]; stopping in good order: [`HubEndpoint::shut_down`]
 //! - limits, time-outs, stateful reconnect, transports, and the origins of web pages that may connect: [`HubOptions`]
 //!
 //! Signatures here name [`Stream`](futures_util::Stream) and [`BoxFuture`](futures_util::future::BoxFuture) of `futures-util` 0.3, and
@@ -73,6 +73,7 @@ mod intake;
 mod invocation;
 mod items;
 mod lifetime;
+mod local;
 mod methods;
 mod negotiate;
 mod options;
@@ -110,6 +111,7 @@ pub use hub::Hub;
 pub use hubcast_protocol::{ByEncoding, ByteArray, Encoding, InvalidTimestamp, Timestamp};
 pub use items::Items;
 pub use lifetime::ACK_TIMEOUT;
+pub use local::{LocalConnection, LocalInvocation};
 pub use methods::{
     Eventual, Immediate, IntoCompletion, IntoStream, Method, Methods, Optional, StreamMethod,
 };

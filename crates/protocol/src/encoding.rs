@@ -86,6 +86,36 @@ impl Encoding {
         }
     }
 
+    /// The same with headers: names, none twice, and values, all of which should not be empty.
+    pub fn write_invocation_with_headers<A: Serialize + ?Sized>(
+        self,
+        out: &mut Vec<u8>,
+        headers: &[(&str, &str)],
+        invocation_id: Option<&str>,
+        target: &str,
+        arguments: &A,
+        stream_ids: &[&str],
+    ) -> Result<(), EncodeError> {
+        match self {
+            Self::Json => json::write_invocation_with_headers(
+                out,
+                headers,
+                invocation_id,
+                target,
+                arguments,
+                stream_ids,
+            ),
+            Self::MessagePack => messagepack::write_invocation_with_headers(
+                out,
+                headers,
+                invocation_id,
+                target,
+                arguments,
+                stream_ids,
+            ),
+        }
+    }
+
     /// Appends a `StreamInvocation` (type 4). `arguments` must serialize as an array.
     pub fn write_stream_invocation<A: Serialize + ?Sized>(
         self,

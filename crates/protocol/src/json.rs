@@ -166,6 +166,20 @@ fn field<T: Serialize + ?Sized>(
     serde_json::to_writer(out, value).map_err(|error| EncodeError::new("JSON", error))
 }
 
+fn headers_field(out: &mut Vec<u8>, headers: &[(&str, &str)]) {
+    let mut before = r#","headers":{"#;
+    for (name, value) in headers {
+        out.extend_from_slice(before.as_bytes());
+        before = ",";
+        string(out, name);
+        out.push(b':');
+        string(out, value);
+    }
+    if !headers.is_empty() {
+        out.push(b'}');
+    }
+}
+
 fn stream_ids_field(out: &mut Vec<u8>, stream_ids: &[&str]) -> Result<(), EncodeError> {
     if stream_ids.is_empty() {
         return Ok(());
@@ -183,7 +197,20 @@ pub fn write_invocation<A: Serialize + ?Sized>(
     arguments: &A,
     stream_ids: &[&str],
 ) -> Result<(), EncodeError> {
+    write_invocation_with_headers(out, &[], invocation_id, target, arguments, stream_ids)
+}
+
+/// The same with headers: names, none twice, and values, all of which should not be empty.
+pub fn write_invocation_with_headers<A: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    headers: &[(&str, &str)],
+    invocation_id: Option<&str>,
+    target: &str,
+    arguments: &A,
+    stream_ids: &[&str],
+) -> Result<(), EncodeError> {
     record(out, r#"{"type":1"#, |out| {
+        headers_field(out, headers);
         if let Some(id) = invocation_id {
             field(out, r#","invocationId":"#, id)?;
         }

@@ -291,6 +291,14 @@ fn messages_are_written_as_dotnet_writes_them() {
             r#"{"type":1,"invocationId":"s1","target":"A","arguments":[],"streamIds":["2"]}"#,
         ),
         (
+            written(|out| {
+                let headers = [("via", "raw"), ("\"", "ü\u{1e}")];
+                json::write_invocation_with_headers(out, &headers, Some("1"), "A", &[0; 0], &[])
+                    .unwrap();
+            }),
+            r#"{"type":1,"headers":{"via":"raw","\"":"ü\u001e"},"invocationId":"1","target":"A","arguments":[]}"#,
+        ),
+        (
             written(|out| json::write_stream_invocation(out, "1", "A", &(1,), &[]).unwrap()),
             r#"{"type":4,"invocationId":"1","target":"A","arguments":[1]}"#,
         ),

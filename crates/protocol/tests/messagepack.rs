@@ -235,6 +235,14 @@ fn messages_are_written_as_dotnet_writes_them() {
         ),
         (
             written(|out| {
+                let headers = [("x", "y"), ("z", "z")];
+                messagepack::write_invocation_with_headers(out, &headers, None, "m", &(1,), &[])
+                    .unwrap();
+            }),
+            "96 01 82 a178 a179 a17a a17a c0 a16d 91 01 90",
+        ),
+        (
+            written(|out| {
                 messagepack::write_stream_invocation(out, "xyz", "method", &(42,), &[]).unwrap();
             }),
             "96 04 80 a378797a a66d6574686f64 91 2a 90",

@@ -50,15 +50,22 @@ impl Outbox {
     pub(crate) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<VecDeque<Frame>>> {
         let mut state = self.state();
         if state.queue.is_empty() {
-            if matches!(state.phase, Phase::Finishing | Phase::Dead) {
-                return Poll::Ready(None);
-            }
-            state.rest(context);
-            return Poll::Pending;
+            return state.poll_more(context).map(|()| None);
         }
         let taken = std::mem::take(&mut state.queue);
         state.advance(0);
         Poll::Ready(Some(taken))
+    }
+
+    /// Takes what has waited the longest, for clients within the process: what they have not looked at still waits. `None` when nothing will ever
+    /// come again.
+    pub(crate) fn poll_take_one(&self, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let mut state = self.state();
+        let Some(first) = state.queue.front().cloned() else {
+            return state.poll_more(context).map(|()| None);
+        };
+        state.advance(first.len());
+        Poll::Ready(Some(first))
     }
 
     /// Writes what waits, many frames a call, until the socket takes no more or nothing is left.
@@ -160,6 +167,15 @@ impl State {
             used += 1;
         }
         used
+    }
+
+    /// Nothing waits: ready if nothing ever will.
+    fn poll_more(&mut self, context: &Context<'_>) -> Poll<()> {
+        if matches!(self.phase, Phase::Finishing | Phase::Dead) {
+            return Poll::Ready(());
+        }
+        self.rest(context);
+        Poll::Pending
     }
 
     /// The transport has nothing to do.

@@ -34,8 +34,9 @@ use crate::{
 
 pub(crate) use deserialize::decode;
 pub use write::{
-    write_ack, write_cancel, write_close, write_error, write_invocation, write_result,
-    write_sequence, write_stream_invocation, write_stream_item, write_void,
+    write_ack, write_cancel, write_close, write_error, write_invocation,
+    write_invocation_with_headers, write_result, write_sequence, write_stream_invocation,
+    write_stream_item, write_void,
 };
 
 /// The name that the handshake knows this protocol by.

@@ -1,4 +1,4 @@
-//! Writing messages, each with its length in front: six items where ASP.NET Core writes six, headers always empty.
+//! Writing messages, each with its length in front: six items where ASP.NET Core writes six. Only invocations have headers.
 
 use rmp::encode;
 use serde::Serialize;
@@ -39,6 +39,15 @@ fn headers(out: &mut Vec<u8>) {
     infallible(encode::write_map_len(out, 0));
 }
 
+fn headers_of(out: &mut Vec<u8>, headers: &[(&str, &str)]) {
+    let count = u32::try_from(headers.len()).unwrap_or(u32::MAX);
+    infallible(encode::write_map_len(out, count));
+    for (name, value) in headers {
+        string(out, name);
+        string(out, value);
+    }
+}
+
 fn string(out: &mut Vec<u8>, text: &str) {
     infallible(encode::write_str(out, text));
 }
@@ -52,13 +61,14 @@ fn value<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Enco
 fn call<A: Serialize + ?Sized>(
     out: &mut Vec<u8>,
     kind: u64,
+    headers: &[(&str, &str)],
     invocation_id: Option<&str>,
     target: &str,
     arguments: &A,
     stream_ids: &[&str],
 ) -> Result<(), EncodeError> {
     message(out, 6, kind, |out| {
-        headers(out);
+        headers_of(out, headers);
         match invocation_id {
             Some(id) => string(out, id),
             None => infallible(encode::write_nil(out)),
@@ -79,7 +89,27 @@ pub fn write_invocation<A: Serialize + ?Sized>(
     arguments: &A,
     stream_ids: &[&str],
 ) -> Result<(), EncodeError> {
-    call(out, 1, invocation_id, target, arguments, stream_ids)
+    write_invocation_with_headers(out, &[], invocation_id, target, arguments, stream_ids)
+}
+
+/// The same with headers: names, none twice, and values, all of which should not be empty.
+pub fn write_invocation_with_headers<A: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    headers: &[(&str, &str)],
+    invocation_id: Option<&str>,
+    target: &str,
+    arguments: &A,
+    stream_ids: &[&str],
+) -> Result<(), EncodeError> {
+    call(
+        out,
+        1,
+        headers,
+        invocation_id,
+        target,
+        arguments,
+        stream_ids,
+    )
 }
 
 /// Appends a `StreamInvocation` (type 4). `arguments` must serialize as an array.
@@ -90,7 +120,15 @@ pub fn write_stream_invocation<A: Serialize + ?Sized>(
     arguments: &A,
     stream_ids: &[&str],
 ) -> Result<(), EncodeError> {
-    call(out, 4, Some(invocation_id), target, arguments, stream_ids)
+    call(
+        out,
+        4,
+        &[],
+        Some(invocation_id),
+        target,
+        arguments,
+        stream_ids,
+    )
 }
 
 /// Appends a `StreamItem` (type 2).
