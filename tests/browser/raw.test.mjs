@@ -1,4 +1,4 @@
-// WebSockets without SignalR, from a page of the server itself and from one of another origin.
+// WebSockets without SignalR, from a page of the server itself and from one of another origin; and one that chats with the chat page.
 // Runs like page.test.mjs, which says how.
 
 import assert from "node:assert/strict";
@@ -58,4 +58,28 @@ test("a page of another origin hears nothing", limits, async (t) => {
   await person.page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
   const ended = await person.page.evaluate(converse, [`${server.url.replace(/^http/, "ws")}/ws`, ["Hello"]]);
   assert.deepEqual(ended, { heard: [], code: 1006, wasClean: false });
+});
+
+test("a page without SignalR talks with the chat page", limits, async (t) => {
+  const ana = await Person.arrive(t, browser);
+  const ben = await Person.arrive(t, browser);
+  await ben.enter(server, "raw & tea", "Ben");
+  await ana.openLink(server);
+  const query = new URLSearchParams({ nickname: " Ana ", room: "raw & tea" });
+  await ana.page.evaluate((url) => {
+    globalThis.heard = [];
+    globalThis.raw = new WebSocket(url);
+    globalThis.raw.onopen = () => globalThis.raw.send("Hello Ben\n<b>");
+    globalThis.raw.onmessage = ({ data }) => globalThis.heard.push(data);
+  }, `${server.url.replace(/^http/, "ws")}/api/chat?${query}`);
+  await ben.hears("Hello Ben\n<b>");
+  assert.equal(await ben.see("author").last().textContent(), "Ana");
+  await ben.say("Hello Ana");
+  await ana.page.waitForFunction(() => globalThis.heard.length > 0);
+  assert.deepEqual(await ana.page.evaluate(() => globalThis.heard), ["Ben: Hello Ana"]);
+  const code = await ana.page.evaluate(() => new Promise((resolve) => {
+    globalThis.raw.onclose = ({ code }) => resolve(code);
+    globalThis.raw.send(new Uint8Array([1]));
+  }));
+  assert.equal(code, 1003);
 });

@@ -2,17 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { allVersions as versions } from './all-versions.mjs';
 import { Log, differsOn31, within } from './helpers.mjs';
 import { testHub, unique } from './testhub.mjs';
 
-// Version 5 was made for a Node without fetch. Where it finds one it takes it for a browser's, and that has a `self`.
-globalThis.self ??= globalThis;
-
-const both = async (client, packed) => ({ signalr: await import(client), ...(await import(packed)) });
-const versions = [
-  ...(await Promise.all([3, 5, 6, 7, 8, 9].map((number) => both(`signalr-v${number}`, `signalr-msgpack-v${number}`)))),
-  await both('@microsoft/signalr', '@microsoft/signalr-protocol-msgpack'),
-];
 const noMessagePack = differsOn31('the peer has no MessagePack');
 
 test('the versions are the ones that the packages promise', () => {

@@ -3,13 +3,12 @@
 use hubcast::{CallerContext, Hub, HubResult, Methods};
 use serde_json::value::RawValue;
 
+use crate::limits::SYSTEM;
+
 /// The hub at `/chatHub`.
 ///
 /// Its clients implement `ReceiveMessage(user, message)`; notices come from the user `System`.
 pub(crate) struct ChatHub;
-
-/// Who notices are from.
-const SYSTEM: &str = "System";
 
 impl Hub for ChatHub {
     fn methods() -> Methods<Self> {

@@ -135,8 +135,8 @@ pub(crate) struct Serve {
     #[arg(long, env = "HUBCAST_STATEFUL_RECONNECT")]
     pub(crate) stateful_reconnect: bool,
 
-    /// How many bytes a message to /ws or /echo may have; a longer one ends its connection with 1009. Such a connection costs about four times as
-    /// much at most.
+    /// How many bytes a message to a WebSocket without SignalR (/ws, /echo, /api/chat) may have; a longer one ends its connection with 1009. Such a
+    /// connection costs about four times as much at most.
     #[arg(
         long,
         env = "HUBCAST_WEBSOCKET_MAX_MESSAGE",
@@ -145,7 +145,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_max_message: usize,
 
-    /// How many connections /ws and /echo have together at most; further ones are refused with 503.
+    /// How many WebSockets without SignalR (/ws, /echo, /api/chat) there are together at most; further ones are refused with 503.
     #[arg(
         long,
         env = "HUBCAST_WEBSOCKET_MAX_CONNECTIONS",
@@ -154,7 +154,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_max_connections: u32,
 
-    /// After how many seconds clients of /ws and /echo are sent a ping, each time; who has said nothing until the next one is due is closed.
+    /// After how many seconds clients without SignalR (of /ws, /echo, /api/chat) are sent a ping, each time; who has said nothing until the next one is due is closed.
     #[arg(
         long,
         env = "HUBCAST_WEBSOCKET_KEEP_ALIVE",

@@ -5,7 +5,9 @@ mod chat;
 mod cli;
 mod console;
 mod feeds;
+mod limits;
 mod listen;
+mod notices;
 mod pages;
 mod push;
 mod raw;
@@ -180,6 +182,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         ..HubOptions::default()
     });
     let (chat, workers) = redis.join(chat, workers);
+    let chat = Arc::new(chat);
     // Bound first: a port that is taken is known before anything else is begun.
     let listener = TcpListener::bind(&settings.listen)
         .await
@@ -199,6 +202,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     };
     let others = raw
         .routes()
+        .merge(raw.chat_routes(&chat))
         .merge(push::routes(&raw, centre.clone()))
         .merge(tasks::routes(centre.clone(), allowed_origins));
     let app = app(chat.routes(), workers.routes(), others, &pages, probes);

@@ -10,7 +10,7 @@ use std::fmt;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::limits;
+use crate::limits;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -26,7 +26,7 @@ pub(crate) struct ChatArgs {
     pub(crate) url: String,
 
     /// The room to be in.
-    #[arg(long, env = "HUBCAST_ROOM", default_value = "General", value_parser = limits::room)]
+    #[arg(long, env = "HUBCAST_ROOM", default_value = limits::GENERAL, value_parser = limits::room)]
     pub(crate) room: String,
 
     /// The name that others see. By default who uses this machine.

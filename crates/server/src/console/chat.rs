@@ -16,10 +16,10 @@ use super::Console;
 use super::args::ChatArgs;
 use super::connection::{closed, connection, not_connected};
 use super::input::Lines;
-use super::limits;
-use super::notices::{Said, said, short};
 use super::screen::Screen;
 use super::text::one_line;
+use crate::limits;
+use crate::notices::{Said, said, short};
 
 /// How long the goodbye to the room may take.
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -5,8 +5,6 @@ mod chat;
 mod connect;
 mod connection;
 pub(crate) mod input;
-pub(crate) mod limits;
-mod notices;
 mod screen;
 mod tasks;
 pub(crate) mod text;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::GRACE;
-use crate::console::limits::{self, MESSAGE, SYSTEM};
+use crate::limits::{self, MESSAGE, SYSTEM};
 
 /// How soon it is tried again to listen to an exchange that RabbitMQ has refused.
 const REFUSED: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! WebSockets without SignalR, for clients that speak no hub protocol: who is let in, and how many. What is said on them is a
 //! [`Conversation`], of which the simplest are here: echoes, for trying what is in between.
 
+mod chat;
 mod connection;
 mod conversation;
 mod echo;
@@ -85,13 +86,11 @@ impl RawWebSockets {
         begins: impl Future<Output = Result<C, Goodbye>> + Send + 'static,
     ) -> Response {
         let shared = &self.0;
-        if !shared.origins.admit(request.headers()) {
-            tracing::info!("a request of a page from an origin that is not allowed was refused");
-            return (StatusCode::FORBIDDEN, "This origin is not allowed.").into_response();
-        }
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let response = create_response_with_body(&request, Body::empty);
-        let (Some(upgrade), Ok(response)) = (upgrade, response) else {
+        let response = match self.check(&request) {
+            Ok(response) => response,
+            Err(refusal) => return refusal,
+        };
+        let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return not_a_websocket();
         };
         if *shared.stopping.borrow() {
@@ -121,6 +120,30 @@ impl RawWebSockets {
             drop(place);
         });
         response
+    }
+
+    /// Refuses a request for what it asks for; but first for what no request may do.
+    pub(crate) fn refuse(&self, request: &Request, problem: String) -> Response {
+        match self.check(request) {
+            Ok(_) => (StatusCode::BAD_REQUEST, problem).into_response(),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// The answer to a request for a WebSocket, of whoever may have one.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the answer, which is made once"
+    )]
+    fn check(&self, request: &Request) -> Result<Response, Response> {
+        if !self.0.origins.admit(request.headers()) {
+            tracing::info!("a request of a page from an origin that is not allowed was refused");
+            return Err((StatusCode::FORBIDDEN, "This origin is not allowed.").into_response());
+        }
+        if request.extensions().get::<OnUpgrade>().is_none() {
+            return Err(not_a_websocket());
+        }
+        create_response_with_body(request, Body::empty).map_err(|_| not_a_websocket())
     }
 
     /// Tells all clients that the server stops, and waits until they have hung up. Returns how many have not.

@@ -9,11 +9,14 @@ const ROOM: usize = 60;
 /// The most characters of a message. The server takes 32 KiB, framing included, so this many always fit.
 pub(crate) const MESSAGE: usize = 4000;
 
+/// The room of those who name none.
+pub(crate) const GENERAL: &str = "General";
+
 /// Who the notices of the hub are from.
 pub(crate) const SYSTEM: &str = "System";
 
 /// The name to go by, as it is sent.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     let name = line(text, "name", NAME)?;
     if name.to_lowercase() == SYSTEM.to_lowercase() {
         return Err(format!("{SYSTEM} is the server's name: choose another"));
@@ -44,7 +47,7 @@ fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
 }
 
 /// Whether a message may be sent.
-pub(super) fn message(text: &str) -> Result<(), String> {
+pub(crate) fn message(text: &str) -> Result<(), String> {
     let length = text.chars().count();
     if length > MESSAGE {
         return Err(format!(
@@ -55,7 +58,7 @@ pub(super) fn message(text: &str) -> Result<(), String> {
 }
 
 /// Who uses the machine, if that can be a name.
-pub(super) fn user() -> String {
+pub(crate) fn user() -> String {
     let variables = ["USER", "LOGNAME"];
     let mut names = variables.iter().filter_map(|name| std::env::var(name).ok());
     names

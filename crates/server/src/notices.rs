@@ -1,10 +1,10 @@
 //! What a `ReceiveMessage` of the chat hub means.
 
-use super::limits::SYSTEM;
+use crate::limits::SYSTEM;
 
 /// What the hub says in a room.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// Somebody said something.
     Message(&'a str, &'a str),
     /// The connection of this id has come.
@@ -15,7 +15,7 @@ pub(super) enum Said<'a> {
 
 /// Anybody can speak under the name System. Only the two sentences that the hub really says, of this very room, are
 /// its notices; so nobody speaks for the server in other words.
-pub(super) fn said<'a>(user: &'a str, text: &'a str, room: &str) -> Said<'a> {
+pub(crate) fn said<'a>(user: &'a str, text: &'a str, room: &str) -> Said<'a> {
     let notice = |happened: &str| {
         let id = text.strip_suffix(room)?;
         let id = id.strip_suffix(happened)?;
@@ -31,7 +31,7 @@ pub(super) fn said<'a>(user: &'a str, text: &'a str, room: &str) -> Said<'a> {
 }
 
 /// An id as people can tell it from others.
-pub(super) fn short(id: &str) -> String {
+pub(crate) fn short(id: &str) -> String {
     const ENOUGH: usize = 8;
     if id.chars().count() <= ENOUGH {
         return id.to_owned();
