@@ -1,6 +1,5 @@
 //! What carries a connection's bytes. A transport never looks into a message.
 
-mod frame_reader;
 pub(crate) mod long_polling;
 pub(crate) mod resumable;
 pub(crate) mod server_sent_events;

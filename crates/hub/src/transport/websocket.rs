@@ -1,6 +1,6 @@
 //! WebSockets (RFC 6455): frames to bytes, and an outbox to frames.
 //!
-//! What comes in is taken apart where it was read ([`frame_reader`](super::frame_reader)), in memory that belongs to the thread. What goes out
+//! What comes in is taken apart where it was read ([`FrameReader`]), in memory that belongs to the thread. What goes out
 //! is framed already and leaves through the outbox, so data and control frames cannot cut into each other, and everything that waits leaves
 //! in one vectored write.
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use hubcast_websocket::{Event, FrameReader, Unread};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -20,7 +21,6 @@ use crate::close_reason::CloseReason;
 use crate::connection::Connection;
 use crate::frame::Frame;
 use crate::pipe::Pipe;
-use crate::transport::frame_reader::{Event, FrameReader, Unread};
 
 /// How much is read from a socket at once, into memory that belongs to the thread and not to the connection.
 const SCRATCH: usize = 64 * 1024;
@@ -266,12 +266,13 @@ impl Pump<'_> {
     fn feed(&mut self, bytes: &mut [u8]) {
         let mut bytes = Unread(bytes);
         while self.end.is_none() {
-            match self.reader.next(&mut bytes) {
+            // How long messages may be is for the hub protocol to say, whatever frames they come in.
+            match self.reader.next(&mut bytes, u64::MAX) {
                 Ok(None) => return,
-                Ok(Some(Event::Data(data))) => self.arrived.extend_from_slice(data),
+                Ok(Some(Event::Data { bytes, .. })) => self.arrived.extend_from_slice(bytes),
                 Ok(Some(Event::Ping(said))) => self.connection.answer(Frame::websocket_pong(&said)),
                 // Answered when everything before it has been written.
-                Ok(Some(Event::Close)) => self.end = Some(CloseReason::ClientLeft),
+                Ok(Some(Event::Close(_))) => self.end = Some(CloseReason::ClientLeft),
                 Err(offence) => {
                     self.end = Some(CloseReason::WebSocketError(offence.close_code()));
                 }

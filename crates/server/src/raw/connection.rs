@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use hubcast_websocket::Unread;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -125,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Happening::Read(length) => {
                     // Whatever a peer says shows that it is there.
                     owes_answer = false;
-                    let mut input = scratch.get(..length).unwrap_or_default();
+                    let mut input = Unread(scratch.get_mut(..length).unwrap_or_default());
                     if let Some(ending) = self.hear(&mut input, &mut conversation).await? {
                         return Ok(ending);
                     }
@@ -155,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Answers what has arrived.
     async fn hear(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Unread<'_>,
         conversation: &mut impl Conversation,
     ) -> io::Result<Option<Ending>> {
         loop {

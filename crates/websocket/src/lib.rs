@@ -1,7 +1,9 @@
-//! The frames of a client (RFC 6455, section 5), taken apart as their bytes arrive.
+//! The frames of a WebSocket client (RFC 6455, section 5), taken apart as their bytes arrive.
 //!
 //! Nothing waits for the end of a frame or of a message: what has arrived of a payload is unmasked where it lies and passed on. So a reader
-//! keeps a few dozen bytes between two reads, whatever length a client declares.
+//! keeps a few dozen bytes between two reads, whatever length a client declares. Whoever wants whole messages puts them together.
+//!
+//! There is no I/O here and no async; nothing panics, whatever the input.
 
 /// The longest header: two bytes, a 64-bit length and a mask.
 const LONGEST_HEADER: usize = 14;
@@ -14,7 +16,7 @@ const LONGEST_CHARACTER: usize = 4;
 
 /// Reads the frames of one client.
 #[derive(Debug, Default)]
-pub(crate) struct FrameReader {
+pub struct FrameReader {
     /// The header of the next frame, as far as it has arrived.
     header: [u8; LONGEST_HEADER],
     header_bytes: u8,
@@ -48,24 +50,37 @@ enum Opcode {
 
 /// What a message consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A text, in UTF-8.
     Text,
+    /// Any bytes.
     Binary,
 }
 
 /// What comes out of a client's bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
     /// A piece of a message.
-    Data(&'a [u8]),
+    Data {
+        /// What the message consists of.
+        kind: Kind,
+        /// The piece; empty only where the message ends. A character may be in two pieces.
+        bytes: &'a [u8],
+        /// Whether it is the last of its message.
+        ends_message: bool,
+    },
     /// A ping and what it says, which is to be sent back in a pong.
     Ping(Vec<u8>),
-    /// The client's goodbye.
-    Close,
+    /// The client's goodbye, with its code if it gave one.
+    Close(Option<u16>),
 }
 
 /// Bytes of the socket that have not been looked at.
-pub(crate) struct Unread<'a>(pub(crate) &'a mut [u8]);
+#[derive(Debug)]
+pub struct Unread<'a>(
+    /// What is left of them.
+    pub &'a mut [u8],
+);
 
 impl<'a> Unread<'a> {
     /// Takes so many off the front, or as many as there are.
@@ -79,19 +94,22 @@ impl<'a> Unread<'a> {
 
 /// What a client may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offence {
+pub enum Offence {
     /// It breaks the rules of WebSockets.
     Protocol,
     /// A text is not UTF-8.
     Utf8,
+    /// A message is longer than it may be.
+    TooBig,
 }
 
 impl Offence {
     /// What the connection is closed with (section 7.4.1).
-    pub(crate) fn close_code(self) -> u16 {
+    pub fn close_code(self) -> u16 {
         match self {
             Self::Protocol => 1002,
             Self::Utf8 => 1007,
+            Self::TooBig => 1009,
         }
     }
 }
@@ -99,13 +117,16 @@ impl Offence {
 impl FrameReader {
     /// Takes bytes off the front of `input` up to the next thing to tell; `None` when all are taken. After an error or a
     /// [`Close`](Event::Close) nothing that follows means anything.
-    pub(crate) fn next<'a>(
+    ///
+    /// `room` is how many bytes may still come of the message that has begun, or else of the next; a frame that declares more is an offence.
+    pub fn next<'a>(
         &mut self,
         input: &mut Unread<'a>,
+        room: u64,
     ) -> Result<Option<Event<'a>>, Offence> {
         loop {
             let Some(mut frame) = self.frame else {
-                let Some(frame) = self.take_header(input)? else {
+                let Some(frame) = self.take_header(input, room)? else {
                     return Ok(None);
                 };
                 self.frame = Some(frame);
@@ -126,8 +147,12 @@ impl FrameReader {
                     if kind == Kind::Text {
                         self.utf8.check(piece, ends_message)?;
                     }
-                    if !piece.is_empty() {
-                        return Ok(Some(Event::Data(piece)));
+                    if ends_message || !piece.is_empty() {
+                        return Ok(Some(Event::Data {
+                            kind,
+                            bytes: piece,
+                            ends_message,
+                        }));
                     }
                 }
                 control => {
@@ -136,8 +161,7 @@ impl FrameReader {
                         let said = std::mem::take(&mut self.control);
                         match control {
                             Opcode::Close => {
-                                check_close(&said)?;
-                                return Ok(Some(Event::Close));
+                                return close_code(&said).map(|code| Some(Event::Close(code)));
                             }
                             Opcode::Ping => return Ok(Some(Event::Ping(said))),
                             Opcode::Pong | Opcode::Data(_) => {}
@@ -152,14 +176,14 @@ impl FrameReader {
     }
 
     /// Takes what is there of the next frame's header; `None` if there is more to come.
-    fn take_header(&mut self, input: &mut Unread<'_>) -> Result<Option<Begun>, Offence> {
+    fn take_header(&mut self, input: &mut Unread<'_>, room: u64) -> Result<Option<Begun>, Offence> {
         loop {
             let have = usize::from(self.header_bytes);
             let known = self.header.get(..have).unwrap_or_default();
             let missing = header_length(known)? - have;
             if missing == 0 {
                 self.header_bytes = 0;
-                return self.begin().map(Some);
+                return self.begin(room).map(Some);
             }
             let piece = input.take(missing);
             if piece.is_empty() {
@@ -174,7 +198,7 @@ impl FrameReader {
     }
 
     /// What the whole header says.
-    fn begin(&mut self) -> Result<Begun, Offence> {
+    fn begin(&mut self, room: u64) -> Result<Begun, Offence> {
         let [first, second, rest @ ..] = self.header;
         let short = second & 0x7F;
         let length_bytes = match short {
@@ -201,14 +225,15 @@ impl FrameReader {
             // A continuation of nothing, a message within another, or nothing known.
             _ => return Err(Offence::Protocol),
         };
-        match opcode {
-            Opcode::Data(kind) => self.message = Some(kind),
-            _ if !is_last || left > LONGEST_CONTROL => return Err(Offence::Protocol),
-            _ => {}
-        }
         // The highest bit of a length must not be set.
         if left > u64::MAX >> 1 {
             return Err(Offence::Protocol);
+        }
+        match opcode {
+            Opcode::Data(_) if left > room => return Err(Offence::TooBig),
+            Opcode::Data(kind) => self.message = Some(kind),
+            _ if !is_last || left > LONGEST_CONTROL => return Err(Offence::Protocol),
+            _ => {}
         }
         Ok(Begun {
             opcode,
@@ -251,10 +276,10 @@ fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     mask.rotate_left(rest.len() % 4);
 }
 
-/// What may stand in a goodbye: nothing, or a code that may be sent and a text.
-fn check_close(said: &[u8]) -> Result<(), Offence> {
+/// What stands in a goodbye: nothing, or a code that may be sent, and a text.
+fn close_code(said: &[u8]) -> Result<Option<u16>, Offence> {
     let (code, text) = match said {
-        [] => return Ok(()),
+        [] => return Ok(None),
         [high, low, text @ ..] => (u16::from_be_bytes([*high, *low]), text),
         [_] => return Err(Offence::Protocol),
     };
@@ -264,7 +289,7 @@ fn check_close(said: &[u8]) -> Result<(), Offence> {
         _ => return Err(Offence::Protocol),
     }
     match std::str::from_utf8(text) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(Some(code)),
         Err(_) => Err(Offence::Utf8),
     }
 }
@@ -345,8 +370,11 @@ mod tests {
     #[derive(Debug, Default, PartialEq, Eq)]
     struct Read {
         data: Vec<u8>,
+        /// Where in the data messages end.
+        ends: Vec<usize>,
         pings: Vec<Vec<u8>>,
-        closed: bool,
+        /// The code of the goodbye, if there was one.
+        goodbye: Vec<Option<u16>>,
     }
 
     /// Everything that is in the bytes, which arrive in pieces of a size.
@@ -355,12 +383,21 @@ mod tests {
         let mut read = Read::default();
         for piece in bytes.to_vec().chunks_mut(piece) {
             let mut input = Unread(piece);
-            while let Some(event) = reader.next(&mut input)? {
+            while let Some(event) = reader.next(&mut input, u64::MAX)? {
                 match event {
-                    Event::Data(data) => read.data.extend_from_slice(data),
+                    Event::Data {
+                        bytes,
+                        ends_message,
+                        ..
+                    } => {
+                        read.data.extend_from_slice(bytes);
+                        if ends_message {
+                            read.ends.push(read.data.len());
+                        }
+                    }
                     Event::Ping(said) => read.pings.push(said),
-                    Event::Close => {
-                        read.closed = true;
+                    Event::Close(code) => {
+                        read.goodbye.push(code);
                         return Ok(read);
                     }
                 }
@@ -388,8 +425,9 @@ mod tests {
         .concat();
         let expected = Read {
             data: [text.as_bytes(), &large].concat(),
+            ends: vec![text.len(), text.len() + 70_000, text.len() + 70_000],
             pings: vec![b"are you there?".to_vec()],
-            closed: true,
+            goodbye: vec![Some(1000)],
         };
         for piece in [1, 2, 3, 5, 7, 64, 1_000, usize::MAX] {
             assert_eq!(read(&bytes, piece).as_ref(), Ok(&expected), "{piece}");
@@ -453,12 +491,24 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_there_is_no_room_for_is_an_offence_as_soon_as_it_is_declared() {
+        let mut declared = b"\x82\xff\0\0\0\0\0\0\0\x0b\0\0\0\0".to_vec();
+        let mut reader = FrameReader::default();
+        let told = reader.next(&mut Unread(&mut declared), 10);
+        assert_eq!(told, Err(Offence::TooBig));
+        // Control frames belong to no message.
+        let mut ping = frame(0x89, b"there?");
+        let told = FrameReader::default().next(&mut Unread(&mut ping), 0);
+        assert_eq!(told, Ok(Some(Event::Ping(b"there?".to_vec()))));
+    }
+
+    #[test]
     fn goodbyes_may_give_any_code_that_may_be_sent_or_none() {
         for code in [1000_u16, 1001, 1003, 1007, 1011, 1014, 3000, 4999] {
             let bytes = frame(0x88, &code.to_be_bytes());
-            assert!(read(&bytes, 1).unwrap().closed, "{code}");
+            assert_eq!(read(&bytes, 1).unwrap().goodbye, [Some(code)]);
         }
-        assert!(read(&frame(0x88, b""), 1).unwrap().closed);
+        assert_eq!(read(&frame(0x88, b""), 1).unwrap().goodbye, [None]);
     }
 
     proptest! {
@@ -476,7 +526,9 @@ mod tests {
             piece in 1_usize..100,
         ) {
             let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(0x82, payload)).collect();
-            prop_assert_eq!(read(&bytes, piece).unwrap().data, payloads.concat());
+            let read = read(&bytes, piece).unwrap();
+            prop_assert_eq!(read.data, payloads.concat());
+            prop_assert_eq!(read.ends.len(), payloads.len());
         }
     }
 }
