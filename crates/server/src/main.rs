@@ -146,6 +146,7 @@ fn start(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::R
 }
 
 async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
+    let options = task_options(&settings);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
@@ -164,11 +165,6 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
-    let options = TaskOptions {
-        attempts: settings.task_attempts,
-        lease: Duration::from_secs(settings.task_lease),
-        retry: Duration::from_secs(settings.task_retry),
-    };
     let link = amqp.map(Link::open);
     let centre = match &link {
         Some(link) => TaskCentre::on_rabbitmq(options, link.clone(), &settings.task_queue),
@@ -255,6 +251,14 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn task_options(settings: &Serve) -> TaskOptions {
+    TaskOptions {
+        attempts: settings.task_attempts,
+        lease: Duration::from_secs(settings.task_lease),
+        retry: Duration::from_secs(settings.task_retry),
+    }
 }
 
 /// The one line on standard output: whoever started the server waits for it.

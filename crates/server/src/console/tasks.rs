@@ -53,35 +53,26 @@ pub(super) async fn run(args: TasksArgs) -> anyhow::Result<()> {
 }
 
 async fn dead(place: Where, most: usize) -> anyhow::Result<Vec<DeadTask>> {
-    match place.amqp {
-        Some(url) => {
-            let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
-            Ok(dead.list(most).await?)
-        }
-        None => {
-            let answer: Dead = ask(&place.server, Method::GET, "/tasks/dead").await?;
-            Ok(answer.dead.into_iter().take(most).collect())
-        }
+    if let Some(url) = place.amqp {
+        let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
+        return Ok(dead.list(most).await?);
     }
+    let answer: Dead = ask(&place.server, Method::GET, "/tasks/dead").await?;
+    Ok(answer.dead.into_iter().take(most).collect())
 }
 
 async fn retry(place: Where, id: Option<String>) -> anyhow::Result<u64> {
-    match place.amqp {
-        Some(url) => {
-            let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
-            Ok(dead.retry(id.as_deref()).await?)
-        }
-        None => {
-            let query = id.map(|id| {
-                form_urlencoded::Serializer::new(String::new())
-                    .append_pair("id", &id)
-                    .finish()
-            });
-            let path = format!("/tasks/dead/retry?{}", query.unwrap_or_default());
-            let answer: Retried = ask(&place.server, Method::POST, &path).await?;
-            Ok(answer.retried)
-        }
+    if let Some(url) = place.amqp {
+        let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
+        return Ok(dead.retry(id.as_deref()).await?);
     }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some(id) = id {
+        query.append_pair("id", &id);
+    }
+    let path = format!("/tasks/dead/retry?{}", query.finish());
+    let answer: Retried = ask(&place.server, Method::POST, &path).await?;
+    Ok(answer.retried)
 }
 
 async fn in_rabbitmq(url: &str, queue: &str) -> anyhow::Result<DeadTasks> {
