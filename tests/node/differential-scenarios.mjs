@@ -426,6 +426,11 @@ scenario('a token is of no use when its connection has ended', async (s) => {
   const socket = await s.socket({ query: id });
   socket.socket.close(1000);
   await socket.ends();
+  // The connection is forgotten a moment after its end.
+  for (let asked = 0; asked < 500; asked += 1) {
+    await s.http('GET', id);
+    if (JSON.stringify(s.transcript.pop()).includes('404')) break;
+  }
   for (const method of ['GET', 'POST', 'DELETE']) await s.http(method, id);
   s.note((await s.upgraded(id)).status);
 });
