@@ -31,7 +31,9 @@ async fn chat(base: &str, variables: &[(&str, &str)]) -> Terminal {
         let first_and_last = (screen.first(), screen.last());
         matches!(first_and_last, (Some(first), Some(last)) if first == greeting && last == "ada:")
     };
-    terminal.shows("a greeting and an input line", is_ready).await;
+    terminal
+        .shows("a greeting and an input line", is_ready)
+        .await;
     terminal
 }
 
