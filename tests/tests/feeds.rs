@@ -7,10 +7,10 @@ use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
-use end_to_end::RabbitMq;
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
 use end_to_end::wait::{DEADLINE, until};
+use end_to_end::{RabbitMq, Terminal};
 use lapin::ExchangeKind;
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::FieldTable;
@@ -187,6 +187,26 @@ async fn messages_are_one_line_each_and_wait_for_whoever_reads_them_next() {
             .iter()
             .all(|text| *text == "now")
     );
+}
+
+#[tokio::test]
+async fn nothing_of_a_message_can_command_a_terminal() {
+    let rabbitmq = RabbitMq::start().await;
+    let mut command = command();
+    command.args(["subscribe", "--queue", "kept", "--amqp", &rabbitmq.url()]);
+    let mut terminal = Terminal::start("subscriber", command, 80, 10);
+    rabbitmq.queue_becomes("kept", 0, 1).await;
+    rabbitmq
+        .publish("logs", "", b"a\x1b[2Jb\nc\x07\xff\xe2\x80\xaed")
+        .await;
+    // The screen leaves replacement characters out.
+    terminal.shows_last(" [x] Received: a␛[2Jb⏎c␇d").await;
+    assert_eq!(
+        terminal.bytes(),
+        " [x] Received: a␛[2Jb⏎c␇\u{fffd}\u{fffd}d\r\n"
+    );
+    terminal.signal(Signal::SIGINT);
+    assert!(terminal.exit().await.success());
 }
 
 #[tokio::test]

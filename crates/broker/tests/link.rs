@@ -227,3 +227,29 @@ async fn a_broker_that_says_nothing_costs_one_connection_at_a_time() {
     let status = becomes(&link, "away", |now| matches!(now, LinkStatus::Away { .. })).await;
     assert!(format!("{status:?}").contains("no answer"), "{status:?}");
 }
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_left_and_found_again() {
+    let rabbitmq = RabbitMq::start().await;
+    let link = link(&format!("{}?heartbeat=1", rabbitmq.url()));
+    is_connected(&link).await;
+    let publisher = Publisher::new(&link, declare);
+    let publish = |text| publisher.publish(Message::new("", "work", text));
+    within(DEADLINE, "a confirmation", publish("before"))
+        .await
+        .expect("it is confirmed");
+    rabbitmq.freeze();
+    let during = tokio::join!(publish("during"), async {
+        let away = |now: &LinkStatus| matches!(now, LinkStatus::Away { .. });
+        let status = becomes(&link, "the silence is noticed", away).await;
+        assert!(format!("{status:?}").contains("silent"), "{status:?}");
+        rabbitmq.thaw();
+    });
+    during.0.expect("it is confirmed after all");
+    is_connected(&link).await;
+    link.close().await;
+    let mut arrived = rabbitmq.drain("work").await;
+    // What the frozen broker had in its socket, it has as well.
+    arrived.dedup();
+    assert_eq!(arrived, [&b"before"[..], b"during"]);
+}

@@ -124,8 +124,13 @@ fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
 
 fn start(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
     // What lapin calls errors are losses of its connection, which are told of once, elsewhere. Whoever wants them can say so.
+    let quiet = if settings.log.is_empty() {
+        ""
+    } else {
+        "lapin=off,"
+    };
     let filter = EnvFilter::builder()
-        .parse(format!("lapin=off,{}", settings.log))
+        .parse(format!("{quiet}{}", settings.log))
         .with_context(|| format!("'{}' is not a log filter", settings.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -38,7 +38,7 @@ pub(crate) struct SubscribeArgs {
     pub(crate) exchange: ExchangeArgs,
 
     /// The durable queue to read, which is made if it is not there. It keeps what is published while nobody reads it; several who read it share what comes.
-    /// Without one, what is published from now on is received, until the connection is lost.
+    /// Without one, what is published while there is a connection is received, and nothing else.
     #[arg(long, env = "HUBCAST_QUEUE", value_name = "NAME")]
     pub(crate) queue: Option<Name>,
 }
