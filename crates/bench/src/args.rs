@@ -304,3 +304,18 @@ fn name(text: &str) -> Result<String, String> {
         .then(|| text.to_owned())
         .ok_or_else(|| "write the name of a method".to_owned())
 }
+
+/// What all workloads have, of this command line.
+#[cfg(test)]
+pub(crate) fn common(line: &[&str]) -> Common {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    #[command(no_binary_name = true)]
+    struct Line {
+        #[command(subcommand)]
+        workload: Workload,
+    }
+    let line = Line::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+    line.workload.common().clone()
+}

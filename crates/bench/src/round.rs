@@ -257,23 +257,12 @@ impl Drop for Progress {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::args::{Args, Command, Workload};
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::args::common;
 
     #[test]
     fn memory_that_is_given_back_before_the_end_was_seen() {
-        let line = Line::try_parse_from(["bench", "echo"]).unwrap();
-        let Command::Measure(Workload::Echo { common, .. }) = line.args.command else {
-            panic!("not what was asked for")
-        };
+        let common = common(&["echo"]);
         let subject = Subject {
             name: "this process",
             targets: Vec::new(),

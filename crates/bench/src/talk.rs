@@ -40,7 +40,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// The connection of a sender: the first members of every room talk.
     fn link(&self, who: u32) -> usize {
-        (who / self.senders * self.members + who % self.senders) as usize
+        let [who, senders, members] = [who, self.senders, self.members].map(|count| count as usize);
+        // Whoever a server says that somebody is: it may name more than there are.
+        (who / senders).saturating_mul(members) + who % senders
     }
 
     /// How many are to get everything.
@@ -336,19 +338,14 @@ impl<'a> Talk<'a> {
     }
 
     fn answered(&mut self, id: usize, key: Key) {
-        if self.plan.link(key.sender) != id {
+        let link = self.plan.link(key.sender);
+        let sender = self.senders.get_mut(key.sender as usize);
+        let Some(sender) = sender.filter(|_| link == id) else {
             self.faults.strange += 1;
             return;
-        }
-        let sent = self
-            .senders
-            .get(key.sender as usize)
-            .map_or(0, |sender| sender.sent);
-        match self
-            .senders
-            .get_mut(key.sender as usize)
-            .and_then(|sender| sender.slot(key.number))
-        {
+        };
+        let sent = sender.sent;
+        match sender.slot(key.number) {
             Some(slot) if !slot.answered => {
                 slot.answered = true;
                 self.settle(key.sender);
@@ -425,5 +422,40 @@ impl AsRef<Slow> for Talk<'_> {
 impl AsRef<Faults> for Talk<'_> {
     fn as_ref(&self) -> &Faults {
         &self.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::common;
+
+    #[test]
+    fn an_answer_to_somebody_who_does_not_exist_is_strange() {
+        let plan = Plan {
+            rooms: 2,
+            members: 1_000,
+            senders: 1,
+            bytes: 64,
+            ahead: 8,
+            rate: None,
+            callers: 0,
+            slow: 0,
+        };
+        let common = common(&["fan-out"]);
+        let mut talk = Talk::new(plan, &common, "nonce").unwrap();
+        // Far more than fit into 32 bits, were they there.
+        let nobody = Key {
+            sender: 0xff_ffff,
+            number: 0,
+        };
+        talk.answered(0, nobody);
+        assert_eq!(talk.faults.strange, 1);
+        // Somebody else's, and one to a call that was not made.
+        for sender in [1, 0] {
+            talk.answered(0, Key { sender, number: 0 });
+        }
+        assert_eq!(talk.faults.strange, 3);
+        assert_eq!(talk.plan.link(1), 1_000);
     }
 }
