@@ -22,6 +22,7 @@ mod gather;
 mod hear;
 mod idle;
 mod key;
+mod limit_out;
 mod limit_process;
 mod limit_rooms;
 mod limits;

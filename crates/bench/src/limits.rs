@@ -3,7 +3,7 @@
 //! They are written by hand on one thread and one poll. They know no users, no connection in two rooms, no time-outs and no errors,
 //! and cut their few fields out of the messages of this very load generator, at places that they know.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 
 use memchr::memchr;
@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::args::Writes;
 use crate::frames::{Decoder, Piece, RECORD_SEPARATOR, server_close, server_text};
+use crate::limit_out::Out;
 use crate::limit_rooms::Rooms;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -26,8 +27,7 @@ struct Member {
     stream: TcpStream,
     upgraded: bool,
     decoder: Decoder,
-    /// What waits for the socket, or for the end of the batch.
-    out: Vec<u8>,
+    out: Out,
     greeted: bool,
     closing: bool,
 }
@@ -44,6 +44,8 @@ struct Server {
     rooms: Rooms,
     /// The rooms in which something was said in this batch.
     loud: Vec<usize>,
+    /// For answers, so that none needs a buffer of its own.
+    spare: Vec<u8>,
 }
 
 /// A call of the load generator.
@@ -82,6 +84,7 @@ pub(crate) fn serve(
         free: Vec::new(),
         rooms: Rooms::default(),
         loud: Vec::new(),
+        spare: Vec::new(),
     };
     let mut events = Events::with_capacity(1024);
     let mut scratch = vec![0; 256 * 1024];
@@ -121,7 +124,7 @@ impl Server {
                 stream,
                 upgraded: false,
                 decoder: Decoder::default(),
-                out: Vec::new(),
+                out: Out::default(),
                 greeted: false,
                 closing: false,
             };
@@ -168,7 +171,7 @@ impl Server {
         if !member.upgraded {
             // The load generator's request comes in one piece, and is right.
             member.upgraded = true;
-            member.out.extend_from_slice(
+            member.out.waiting.extend_from_slice(
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
             );
             return;
@@ -180,7 +183,7 @@ impl Server {
             Piece::Close => {
                 if let Some(Some(member)) = self.members.get_mut(id) {
                     member.closing = true;
-                    server_close(&mut member.out);
+                    server_close(&mut member.out.waiting);
                 }
             }
         });
@@ -196,7 +199,7 @@ impl Server {
         };
         if !member.greeted {
             member.greeted = true;
-            append(&mut member.out, &[b"{}"]);
+            append(&mut member.out.waiting, &[b"{}"]);
             return;
         }
         let Some(call) = call(record) else {
@@ -215,15 +218,27 @@ impl Server {
         }
         // The answer comes behind what the call itself has sent.
         if self.writes == Writes::Each {
-            let mut answer = Vec::new();
+            let mut answer = std::mem::take(&mut self.spare);
+            answer.clear();
             completion(&mut answer, call.id, result);
             self.flush(id, &answer);
+            self.spare = answer;
             return;
         }
+        let behind = self.will_be_written(id);
         let Some(Some(member)) = self.members.get_mut(id) else {
             return;
         };
-        completion(&mut member.out, call.id, result);
+        let out = if behind {
+            &mut member.out.behind
+        } else {
+            &mut member.out.waiting
+        };
+        if out.capacity() == 0 {
+            *out = std::mem::take(&mut self.spare);
+            out.clear();
+        }
+        completion(out, call.id, result);
     }
 
     fn say(&mut self, room: usize, said: &[u8]) {
@@ -280,35 +295,16 @@ impl Server {
         let Some(Some(member)) = self.members.get_mut(id) else {
             return false;
         };
-        let total = member.out.len() + more.len();
-        if total > 0 {
-            let pieces = [IoSlice::new(&member.out), IoSlice::new(more)];
-            let written = match member.stream.write_vectored(&pieces) {
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                Err(_) => {
-                    self.end(id);
-                    return false;
-                }
-            };
-            if total - written > MAX_OUT {
-                self.end(id);
-                return false;
-            }
-            let waited = member.out.len();
-            if written >= waited {
-                member.out.clear();
-                member
-                    .out
-                    .extend_from_slice(more.get(written - waited..).unwrap_or_default());
-            } else {
-                member.out.drain(..written);
-                member.out.extend_from_slice(more);
-            }
+        if member.out.write(&mut member.stream, more).is_err() || member.out.len() > MAX_OUT {
+            self.end(id);
+            return false;
         }
         if member.out.is_empty() {
-            if member.out.capacity() > 4096 || self.rooms.of(id).is_none() {
-                member.out = Vec::new();
+            let waiting = &mut member.out.waiting;
+            if waiting.capacity() > 4096 {
+                *waiting = Vec::new();
+            } else if waiting.capacity() > 0 && self.rooms.of(id).is_none() {
+                self.spare = std::mem::take(waiting);
             }
             if member.closing {
                 self.end(id);
