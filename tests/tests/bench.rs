@@ -95,14 +95,18 @@ async fn every_workload_is_measured_here_and_at_the_raw_limits() {
                 "2",
                 "--bytes",
                 "200",
+                "--strict",
             ],
             "deliveries",
         ),
         (
-            &["fan-out", "--members", "20", "--rate", "100"],
+            &["fan-out", "--members", "20", "--rate", "100", "--strict"],
             "deliveries",
         ),
-        (&["rooms", "--rooms", "4", "--members", "3"], "deliveries"),
+        (
+            &["rooms", "--rooms", "4", "--members", "3", "--strict"],
+            "deliveries",
+        ),
         (
             &["membership", "--members", "20", "--movers", "3"],
             "joins and leaves",
@@ -177,7 +181,7 @@ async fn several_servers_on_one_redis_are_loaded_as_one() {
     let redis = RedisServer::start().await;
     let servers: [Hubcast; 2] = Hubcast::cluster(&redis).await;
     let report = measured(
-        &["fan-out", "--members", "10", "--senders", "3"],
+        &["fan-out", "--members", "10", "--senders", "3", "--strict"],
         &servers.each_ref().map(chat),
         &[],
     )
@@ -223,6 +227,39 @@ async fn a_server_that_loses_doubles_swaps_or_damages_a_message_has_failed() {
             assert!(count > Some(0), "{fault:?}, {pace:?}: {report}");
             let rounds = &report["subjects"]["server"]["rounds"];
             assert_eq!(rounds.as_array().map(Vec::len), Some(1), "{report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_order_and_early_answers_are_counted_and_fail_where_they_must_not_be() {
+    for (fault, counted, of_several) in [
+        (Fault::Mixes, "disordered", true),
+        (Fault::AnswersFirst, "answered_early", false),
+    ] {
+        for pace in [["--ahead", "8"], ["--rate", "100"]] {
+            for (strict, urls) in [(false, 1), (true, 1), (true, 2)] {
+                let server = FaultyServer::start(Some(fault)).await;
+                let url = server.url();
+                // Whoever hears it in another order shares its server with others, however many there are.
+                let mut arguments = vec!["fan-out", "--members", "4", "--senders", "2"];
+                arguments.extend(pace);
+                arguments.extend(["--url", &url].repeat(urls));
+                arguments.extend(["--rounds", "1", "--seconds", "0.5", "--warm-up", "0"]);
+                if strict {
+                    arguments.push("--strict");
+                }
+                let (code, report) = reported(&arguments).await;
+                let failed = strict && (urls == 1 || of_several);
+                assert_eq!(code, Some(i32::from(failed)), "{arguments:?}: {report}");
+                let count = &report["subjects"]["server"]["rounds"][0][counted];
+                assert!(count.as_f64() > Some(0.0), "{arguments:?}: {report}");
+                let faults = &report["faults"][counted];
+                assert_eq!(faults.as_u64() > Some(0), failed, "{report}");
+                for other in ["lost", "doubled", "reordered", "strange", "errors"] {
+                    assert_eq!(report["faults"][other], 0, "{arguments:?}: {report}");
+                }
+            }
         }
     }
 }

@@ -20,6 +20,10 @@ pub(crate) struct Faults {
     pub(crate) doubled: u64,
     /// Messages that a receiver got after a later one of the same sender.
     pub(crate) reordered: u64,
+    /// Messages that a receiver got before another one that some other member of its room, on the same server, got first. Only where they must not be.
+    pub(crate) disordered: u64,
+    /// Calls that were answered before their own message came back to their caller. Only where they must not be.
+    pub(crate) early: u64,
     /// Messages that nobody sent, or not to this receiver.
     pub(crate) strange: u64,
     /// Everything else that should not be: refused calls, connections that ended.
@@ -37,13 +41,16 @@ impl Faults {
     }
 
     pub(crate) fn any(&self) -> bool {
-        self.lost + self.doubled + self.reordered + self.strange + self.errors > 0
+        let mixed = self.reordered + self.disordered + self.early;
+        self.lost + self.doubled + mixed + self.strange + self.errors > 0
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.lost += other.lost;
         self.doubled += other.doubled;
         self.reordered += other.reordered;
+        self.disordered += other.disordered;
+        self.early += other.early;
         self.strange += other.strange;
         self.errors += other.errors;
         let room = MAX_ERRORS.saturating_sub(self.said.len());
@@ -55,6 +62,8 @@ impl Faults {
             "lost": self.lost,
             "doubled": self.doubled,
             "reordered": self.reordered,
+            "disordered": self.disordered,
+            "answered_early": self.early,
             "strange": self.strange,
             "errors": self.errors,
             "said": self.said,
@@ -118,6 +127,13 @@ impl Ledger {
         }
         faults.doubled += 1;
         false
+    }
+
+    /// Whether this message has been delivered here.
+    pub(crate) fn has(&self, cell: usize, number: u32) -> bool {
+        let gaps = self.gaps.get(&cell).map_or(&[][..], Vec::as_slice);
+        self.next.get(cell).is_some_and(|next| number < *next)
+            && !gaps.iter().any(|gap| gap.contains(&number))
     }
 
     /// Takes a number out of the gaps, if it is in one.
@@ -200,6 +216,18 @@ mod tests {
     fn what_comes_late_is_reordered_and_not_lost() {
         let faults = after(&[0, 5, 3, 1, 2, 4, 6, 7, 9, 8]);
         assert_eq!((faults.reordered, faults.lost, faults.doubled), (5, 0, 0));
+    }
+
+    #[test]
+    fn what_has_been_delivered_is_known() {
+        let mut ledger = Ledger::new(1);
+        let mut faults = Faults::default();
+        for number in [0, 3, 1] {
+            ledger.delivered(0, number, 10, &mut faults);
+        }
+        let has = [0, 1, 2, 3, 4].map(|number| ledger.has(0, number));
+        assert_eq!(has, [true, true, false, true, false]);
+        assert!(!ledger.has(1, 0), "there is no such cell");
     }
 
     #[test]

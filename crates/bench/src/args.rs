@@ -148,6 +148,11 @@ pub(crate) struct FanOut {
     /// everything. A round has to say more than the system and the server keep for them, or nobody notices that they do not read.
     #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=100_000))]
     pub(crate) slow: u32,
+    /// Fail if members of a room on one server see its messages in different orders, or if a call is answered before its own message has come back to its
+    /// caller. Both are counted and shown anyway, but not every server promises them. The second is not asked of several servers: a message may go around
+    /// through what joins them.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -165,6 +170,11 @@ pub(crate) struct Rooms {
     /// How many messages each member may be ahead of the slowest receiver.
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = count(1..=65_536))]
     pub(crate) ahead: u32,
+    /// Fail if members of a room on one server see its messages in different orders, or if a call is answered before its own message has come back to its
+    /// caller. Both are counted and shown anyway, but not every server promises them. The second is not asked of several servers: a message may go around
+    /// through what joins them.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -104,6 +104,18 @@ pub(crate) const FIGURES: &[Figure] = &[
         digits: 0,
         of: |round| round.slow_ended.map(|count| count as f64),
     },
+    Figure {
+        key: "disordered",
+        label: "seen in another order than elsewhere",
+        digits: 0,
+        of: |round| round.disordered.map(|count| count as f64),
+    },
+    Figure {
+        key: "answered_early",
+        label: "calls answered before their own message",
+        digits: 0,
+        of: |round| round.early.map(|count| count as f64),
+    },
     RESIDENT_EACH,
     RESIDENT_OF_ALL_EACH,
     Figure {

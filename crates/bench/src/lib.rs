@@ -27,6 +27,7 @@ mod limit_process;
 mod limit_rooms;
 mod limits;
 mod membership;
+mod order;
 mod pool;
 mod process;
 mod regular;

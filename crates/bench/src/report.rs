@@ -51,6 +51,14 @@ impl Report {
             "{} lost, {} doubled, {} reordered, {} that nobody sent, {} errors",
             faults.lost, faults.doubled, faults.reordered, faults.strange, faults.errors
         );
+        // Only where they are demanded.
+        if faults.disordered + faults.early > 0 {
+            let _ = write!(
+                text,
+                ", {} seen in another order than elsewhere, {} answered before their own message",
+                faults.disordered, faults.early
+            );
+        }
         for said in &faults.said {
             let _ = write!(text, "; {said}");
         }

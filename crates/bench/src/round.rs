@@ -61,6 +61,10 @@ pub(crate) struct Round {
     pub(crate) beside: Histogram<u64>,
     /// How many members who do not read were ended by the server, if there were any.
     pub(crate) slow_ended: Option<usize>,
+    /// How many deliveries came in another order than elsewhere in their room, if any room talked.
+    pub(crate) disordered: Option<u64>,
+    /// How many calls were answered before their own message came back.
+    pub(crate) early: Option<u64>,
     pub(crate) faults: Faults,
 }
 
@@ -80,6 +84,8 @@ impl Round {
             latency: latencies(),
             beside: latencies(),
             slow_ended: None,
+            disordered: None,
+            early: None,
             faults: Faults::default(),
         }
     }
@@ -124,6 +130,8 @@ impl<'a> Meter<'a> {
             latency: latencies(),
             beside: latencies(),
             slow_ended: None,
+            disordered: None,
+            early: None,
             faults: Faults::default(),
         })
     }

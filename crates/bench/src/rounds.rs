@@ -50,6 +50,7 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 rate: fan_out.rate,
                 callers: fan_out.callers,
                 slow: fan_out.slow,
+                strict: fan_out.strict,
             };
             talk::run(plan, setup)
         }
@@ -63,6 +64,7 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 rate: None,
                 callers: 0,
                 slow: 0,
+                strict: rooms.strict,
             };
             talk::run(plan, setup)
         }

@@ -12,6 +12,7 @@ use crate::calls;
 use crate::gather::{Gathered, gather, leave};
 use crate::hear::{Ear, Heard};
 use crate::key::{Key, Template};
+use crate::order::Order;
 use crate::pool::{Listener, Pool};
 use crate::process::allow_connections;
 use crate::round::{Course, Round, Setup, latencies, nanoseconds};
@@ -35,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) callers: u32,
     /// Further members of the first room, who do not read.
     pub(crate) slow: u32,
+    /// Whether one order for a room and answers behind what was called for are demanded.
+    pub(crate) strict: bool,
 }
 
 impl Plan {
@@ -43,6 +46,11 @@ impl Plan {
         let [who, senders, members] = [who, self.senders, self.members].map(|count| count as usize);
         // Whoever a server says that somebody is: it may name more than there are.
         (who / senders).saturating_mul(members) + who % senders
+    }
+
+    /// Where the ledger has what a receiver has of a sender.
+    fn cell(&self, id: usize, who: u32) -> usize {
+        id * self.senders as usize + (who % self.senders) as usize
     }
 
     /// How many are to get everything.
@@ -71,6 +79,12 @@ struct Talk<'a> {
     senders: Vec<Sender>,
     /// A cell is a receiver and a sender of its room.
     ledger: Ledger,
+    order: Order,
+    /// How many messages a sender has on their way at most.
+    ahead: usize,
+    /// Deliveries in another order than elsewhere, and calls that were answered too soon.
+    disordered: u64,
+    early: u64,
     faults: Faults,
     latency: Histogram<u64>,
     gathered: Gathered,
@@ -97,7 +111,8 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
     allow_connections(links + plan.callers as usize)?;
     let mut pool = Pool::new(&setup.subject.targets)?;
     let nonce = setup.nonce.clone();
-    let mut talk = Talk::new(plan, setup.common, &nonce)?;
+    let servers = setup.subject.targets.len();
+    let mut talk = Talk::new(plan, servers, setup.common, &nonce)?;
     gather(&mut pool, &mut talk, links, setup)?;
     talk.slow.stop_reading(&mut pool)?;
     let beside = match plan.callers {
@@ -176,6 +191,13 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
             .faults
             .error(format!("{count} calls were not answered")),
     }
+    if plan.strict {
+        talk.faults.disordered = talk.disordered;
+        // Between several servers a message may go around through what joins them.
+        talk.faults.early = if servers == 1 { talk.early } else { 0 };
+    }
+    round.disordered = Some(talk.disordered);
+    round.early = Some(talk.early);
     round.slow_ended = talk.slow.ended();
     round.latency = talk.latency;
     round.faults = talk.faults;
@@ -183,7 +205,7 @@ pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
 }
 
 impl<'a> Talk<'a> {
-    fn new(plan: Plan, common: &'a Common, nonce: &'a str) -> anyhow::Result<Self> {
+    fn new(plan: Plan, servers: usize, common: &'a Common, nonce: &'a str) -> anyhow::Result<Self> {
         let now = Instant::now();
         let senders = plan.rooms * plan.senders;
         // At a rate a server may be ten seconds behind, no more.
@@ -208,6 +230,15 @@ impl<'a> Talk<'a> {
             calls: calls.collect::<Result<_, _>>()?,
             senders: (0..senders).map(|_| Sender::new(ahead)).collect(),
             ledger: Ledger::new(pairs),
+            order: Order::new(
+                plan.rooms as usize,
+                servers,
+                listeners,
+                senders as usize * ahead,
+            ),
+            ahead,
+            disordered: 0,
+            early: 0,
             faults: Faults::default(),
             latency: latencies(),
             gathered: Gathered::default(),
@@ -282,6 +313,7 @@ impl<'a> Talk<'a> {
             number: sender.sent,
         };
         sender.sent += 1;
+        self.order.said(message(key, self.ahead));
         if let Some(slot) = sender.slot(key.number) {
             *slot = Slot {
                 due,
@@ -315,12 +347,16 @@ impl<'a> Talk<'a> {
             self.faults.strange += 1;
             return;
         };
-        let cell = id * per_room as usize + (key.sender % per_room) as usize;
+        let cell = self.plan.cell(id, key.sender);
         let first = self
             .ledger
             .delivered(cell, key.number, sender.sent, &mut self.faults);
         if !first {
             return;
+        }
+        let message = message(key, self.ahead);
+        if self.order.delivered(room, id, message) == Some(false) {
+            self.disordered += 1;
         }
         self.delivered += 1;
         self.last_delivery = self.now;
@@ -348,6 +384,9 @@ impl<'a> Talk<'a> {
         match sender.slot(key.number) {
             Some(slot) if !slot.answered => {
                 slot.answered = true;
+                if !self.ledger.has(self.plan.cell(id, key.sender), key.number) {
+                    self.early += 1;
+                }
                 self.settle(key.sender);
             }
             _ if key.number < sent => self.faults.doubled += 1,
@@ -364,6 +403,11 @@ impl<'a> Talk<'a> {
             self.ready.push(who);
         }
     }
+}
+
+/// Which of the messages on their way this is.
+fn message(key: Key, ahead: usize) -> usize {
+    key.sender as usize * ahead + key.number as usize % ahead
 }
 
 fn room_name(nonce: &str, room: usize) -> String {
@@ -441,9 +485,10 @@ mod tests {
             rate: None,
             callers: 0,
             slow: 0,
+            strict: false,
         };
         let common = common(&["fan-out"]);
-        let mut talk = Talk::new(plan, &common, "nonce").unwrap();
+        let mut talk = Talk::new(plan, 1, &common, "nonce").unwrap();
         // Far more than fit into 32 bits, were they there.
         let nobody = Key {
             sender: 0xff_ffff,

@@ -31,6 +31,10 @@ pub(crate) enum Fault {
     Damages,
     /// A message arrives that nobody has sent.
     Invents,
+    /// It and what follows of its sender arrive there behind a message of the second sender, before which they arrive everywhere else.
+    Mixes,
+    /// Its sender is answered before it arrives there.
+    AnswersFirst,
     /// The connection ends in its place.
     HangsUp,
     /// Its sender is not answered.
@@ -61,6 +65,9 @@ const NOTICE: Duration = Duration::from_millis(20);
 /// Which message it is about: the key of sender 0, number 2.
 const VICTIM: &str = "hb00000000000002";
 const NEXT: &str = "hb00000000000003";
+/// How messages of the first sender and of the second begin.
+const FIRST: &str = "hb000000";
+const SECOND: &str = "hb000001";
 const NOBODYS: &str = "hb00000000ffffff";
 
 /// A running server. Dropping it ends it.
@@ -75,7 +82,10 @@ type Member = UnboundedSender<Option<String>>;
 #[derive(Default)]
 struct Room {
     members: Vec<Member>,
-    held: Option<String>,
+    /// What somebody is to get later.
+    held: Vec<(Member, String)>,
+    /// Whether what was held has been told.
+    told: bool,
     /// Whoever is telling somebody of a joining has one of these.
     telling: Arc<()>,
 }
@@ -154,6 +164,11 @@ impl Room {
             reply(me, &call["invocationId"], &call["arguments"][0], fault);
         } else if call["target"] == "SendMessage" {
             let text = call["arguments"][2].as_str().expect("a text");
+            if fault == Some(Fault::AnswersFirst) && text.starts_with(VICTIM) {
+                tell(me, answer(&call["invocationId"], &Value::Null));
+                self.say(text, me, fault);
+                return;
+            }
             self.say(text, me, fault);
             match fault {
                 Some(Fault::DoesNotAnswer) if text.starts_with(VICTIM) => {}
@@ -173,13 +188,18 @@ impl Room {
             tell(member, message(text));
         }
         let is_victim = text.starts_with(VICTIM);
+        let follows = text.starts_with(FIRST) && !self.held.is_empty();
+        if fault == Some(Fault::Mixes) && !self.told && (is_victim || follows) {
+            self.held.push((me.clone(), message(text)));
+            return;
+        }
         match fault.filter(|_| is_victim) {
             Some(Fault::Loses) => {}
             Some(Fault::Doubles) => {
                 tell(me, message(text));
                 tell(me, message(text));
             }
-            Some(Fault::Swaps) => self.held = Some(message(text)),
+            Some(Fault::Swaps) => self.held.push((me.clone(), message(text))),
             Some(Fault::Damages) => tell(me, message(&text.replace("xx", "xy"))),
             Some(Fault::Invents) => {
                 tell(me, message(text));
@@ -190,10 +210,11 @@ impl Room {
             // What is wrong is something else.
             _ => tell(me, message(text)),
         }
-        if text.starts_with(NEXT)
-            && let Some(held) = self.held.take()
-        {
-            tell(me, held);
+        if text.starts_with(NEXT) || text.starts_with(SECOND) && fault == Some(Fault::Mixes) {
+            for (member, held) in self.held.drain(..) {
+                tell(&member, held);
+                self.told = true;
+            }
         }
     }
 }

@@ -17,7 +17,8 @@ pub(crate) fn describe(suite: &Suite) -> String {
         "{rounds} of {} s after {} s of warming up; idle connections have one. Every row has a server of its own, `hubcast serve`, and in each \
          round the server and the raw limits that it is compared with are measured in turn, over WebSockets, in JSON, without TLS, on the loopback, by a load \
          generator on the same processors. Shown are medians, and the lowest and the highest in parentheses. A ratio to a limit is of the same round; one to \
-         another row is of rounds of the same number, which were not at the same time. Every message was counted and compared.\n\
+         another row is of rounds of the same number, which were not at the same time. Every message was counted and compared: with what was sent, \
+         with the order in which others in its room on the same server saw it, and with the answer to its call.\n\
          \n\
          The raw limits are servers by hand that only move the same bytes: *one write* writes every message by itself, *coalesced* everything that waits for \
          a connection at once. Processor time, user and system, is that of the servers alone, all of them together, without Redis, per million calls, \

@@ -128,47 +128,47 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     alone(
         SMALL,
-        "fan-out --members 100 --bytes 64 --senders 1",
+        "fan-out --strict --members 100 --bytes 64 --senders 1",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 100 members, 64 B, 20 senders",
-        "fan-out --members 100 --bytes 64 --senders 20",
+        "fan-out --strict --members 100 --bytes 64 --senders 20",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 100 members, 1 KiB, 1 sender",
-        "fan-out --members 100 --bytes 1024 --senders 1",
+        "fan-out --strict --members 100 --bytes 1024 --senders 1",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 100 members, 1 KiB, 20 senders",
-        "fan-out --members 100 --bytes 1024 --senders 20",
+        "fan-out --strict --members 100 --bytes 1024 --senders 20",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 1,000 members, 64 B, 1 sender",
-        "fan-out --members 1000 --bytes 64 --senders 1",
+        "fan-out --strict --members 1000 --bytes 64 --senders 1",
         SATURATED,
     ),
     alone(
         MANY_SENDERS,
-        "fan-out --members 1000 --bytes 64 --senders 20",
+        "fan-out --strict --members 1000 --bytes 64 --senders 20",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 1,000 members, 1 KiB, 1 sender",
-        "fan-out --members 1000 --bytes 1024 --senders 1",
+        "fan-out --strict --members 1000 --bytes 1024 --senders 1",
         SATURATED,
     ),
     alone(
         "fan-out, saturated, 1,000 members, 1 KiB, 20 senders",
-        "fan-out --members 1000 --bytes 1024 --senders 20",
+        "fan-out --strict --members 1000 --bytes 1024 --senders 20",
         SATURATED,
     ),
     alone(
         CALM,
-        "fan-out --members 1000 --bytes 64 --rate 20",
+        "fan-out --strict --members 1000 --bytes 64 --rate 20",
         &[
             cpu(ONE_WRITE, Some(1.5)),
             milliseconds("latency p99, ms", P99, ONE_WRITE, Some(1.3)),
@@ -176,12 +176,12 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     alone(
         "growth, saturated, 10,000 members, 64 B, 1 sender",
-        "fan-out --members 10000 --bytes 64 --senders 1",
+        "fan-out --strict --members 10000 --bytes 64 --senders 1",
         &[cpu(Against::Row(SMALL), Some(1.3))],
     ),
     alone(
         "rooms, 100 of 10, all talk",
-        "rooms --rooms 100 --members 10",
+        "rooms --strict --rooms 100 --members 10",
         &[cpu(ONE_WRITE, Some(1.2))],
     ),
     alone("churn", "churn", &[cpu(ONE_WRITE, Some(3.0))]),
@@ -195,17 +195,17 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     joined(
         "Redis, three servers, calm, 1,000 members, 64 B, 20 per second",
-        "fan-out --members 1000 --bytes 64 --rate 20",
+        "fan-out --strict --members 1000 --bytes 64 --rate 20",
         &[cpu(Against::Row(CALM), Some(1.5))],
     ),
     joined(
         "Redis, three servers, saturated, 1,000 members, 64 B, 20 senders",
-        "fan-out --members 1000 --bytes 64 --senders 20",
+        "fan-out --strict --members 1000 --bytes 64 --senders 20",
         &[cpu(Against::Row(MANY_SENDERS), Some(1.5))],
     ),
     alone(
         "beside, saturated, 1,000 members, 64 B, 1 sender, 20 callers",
-        "fan-out --members 1000 --bytes 64 --senders 1 --callers 20",
+        "fan-out --strict --members 1000 --bytes 64 --senders 1 --callers 20",
         &[
             milliseconds("calls beside, p50, ms", BESIDE_P50, Against::Nothing, None),
             milliseconds("calls beside, p99, ms", BESIDE_P99, Against::Nothing, None),
@@ -313,6 +313,12 @@ mod tests {
             assert!((common.warm_up - 0.5).abs() < 1e-9, "{}", row.name);
             assert_eq!(common.rounds, 3, "{}", row.name);
             assert!(!row.lines.is_empty(), "{}", row.name);
+            let strict = match &workload {
+                Workload::FanOut { fan_out, .. } => fan_out.strict,
+                Workload::Rooms { rooms, .. } => rooms.strict,
+                _ => continue,
+            };
+            assert!(strict, "{}", row.name);
         }
         let names: HashSet<&str> = ROWS.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), ROWS.len(), "no two have the same name");
