@@ -278,6 +278,10 @@ async fn calls_beside_a_room_and_slow_members_in_it_are_told_from_its_messages()
         "30000",
         "--callers",
         "3",
+        "--beside-members",
+        "5",
+        "--beside-rate",
+        "50",
         "--slow",
         "2",
         "--limits",
@@ -296,22 +300,45 @@ async fn calls_beside_a_room_and_slow_members_in_it_are_told_from_its_messages()
     assert_eq!(code, Some(0), "{report}");
     assert_nothing_is_wrong(&report);
     let what = report["what"].as_str().unwrap();
-    assert!(what.contains("3 callers beside, 2 slow members"), "{what}");
+    assert!(
+        what.contains("3 callers beside, a room of 5 beside, 50 messages per second, 2 slow"),
+        "{what}"
+    );
     for subject in ["server", "one_write", "coalesced"] {
         let round = &report["subjects"][subject]["rounds"][0];
         assert_eq!(round["slow_members_ended"], 2.0, "{subject}: {report}");
         // As many as were due, whatever the room did: 20 per second of each.
         let calls = round["calls_beside"].as_u64().unwrap();
         assert!((119..=121).contains(&calls), "{subject}: {report}");
-        let quantiles = ["p50", "p99", "max"]
-            .map(|name| round[format!("calls_beside_{name}_microseconds")].as_f64());
-        assert!(
-            quantiles.is_sorted() && quantiles[0] > Some(0.0),
-            "{report}"
-        );
+        // 50 per second to each of five.
+        let deliveries = round["deliveries_beside"].as_u64().unwrap();
+        assert!((495..=510).contains(&deliveries), "{subject}: {report}");
+        for what in ["calls", "room"] {
+            let quantiles = ["p50", "p99", "max"]
+                .map(|name| round[format!("{what}_beside_{name}_microseconds")].as_f64());
+            assert!(
+                quantiles.is_sorted() && quantiles[0] > Some(0.0),
+                "{report}"
+            );
+        }
     }
     server.logs(LIMIT, &["too_slow"]).await;
     server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn what_is_lost_in_a_room_beside_another_one_is_found() {
+    let server = FaultyServer::start(Some(Fault::LosesBeside)).await;
+    let url = server.url();
+    let mut arguments = vec!["fan-out", "--members", "2", "--url", &url];
+    arguments.extend(["--rounds", "1", "--seconds", "0.5", "--warm-up", "0"]);
+    arguments.extend(["--patience", "1"]);
+    let (code, report) = reported(&arguments).await;
+    assert_eq!(code, Some(0), "there is no room beside: {report}");
+    arguments.extend(["--beside-members", "2"]);
+    let (code, report) = reported(&arguments).await;
+    assert_eq!(code, Some(1), "{report}");
+    assert_eq!(report["faults"]["lost"], 1, "{report}");
 }
 
 #[tokio::test]
@@ -436,6 +463,8 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
         (&["fan-out", "--rate", "0"], 2, "--rate"),
         (&["fan-out", "--rate", "1", "--ahead", "1"], 2, "--ahead"),
         (&["fan-out", "--callers=-1"], 2, "--callers"),
+        (&["fan-out", "--beside-members=-1"], 2, "--beside-members"),
+        (&["fan-out", "--beside-rate", "9"], 2, "--beside-members"),
         (&["fan-out", "--slow", "many"], 2, "--slow"),
         (&["membership", "--movers", "0"], 2, "--movers"),
         (&["echo", "--bytes", "15"], 2, "--bytes"),

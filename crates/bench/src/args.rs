@@ -144,6 +144,13 @@ pub(crate) struct FanOut {
     /// latencies are shown by themselves, and count from when a call was due.
     #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=10_000))]
     pub(crate) callers: u32,
+    /// How many are in another, small room in which one of them talks meanwhile, 64 bytes at a time, whatever the server does. Their latencies are shown by
+    /// themselves, and count from when a message was due.
+    #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=10_000))]
+    pub(crate) beside_members: u32,
+    /// Messages per second in the small room.
+    #[arg(long, default_value_t = 200.0, value_name = "PER_SECOND", value_parser = rate, requires = "beside_members")]
+    pub(crate) beside_rate: f64,
     /// How many further members never read once they are in the room. The server may end them, and what they miss is not lost; everybody else is to get
     /// everything. A round has to say more than the system and the server keep for them, or nobody notices that they do not read.
     #[arg(long, default_value_t = 0, value_name = "COUNT", value_parser = count(0..=100_000))]

@@ -1,6 +1,6 @@
-//! Calls beside a room: connections that are in none call while it talks, and find out what its noise costs them.
+//! What happens beside a room while it talks, and finds out what its noise costs others: each thing at its time, whatever has become of those before.
 //!
-//! They have a thread and a poll of their own: on the room's, their latencies would be those of the load generator, which is busy reading.
+//! It has a thread and a poll of its own: on the room's, its latencies would be those of the load generator, which is busy reading.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,66 +8,75 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use hdrhistogram::Histogram;
 
 use crate::account::Faults;
-use crate::calls;
-use crate::gather::{gather, leave};
-use crate::pool::Pool;
-use crate::regular::Calls;
+use crate::gather::{Gathered, gather, leave};
+use crate::pool::{Listener, Pool};
 use crate::round::{Course, Setup};
-
-/// How often each of them calls, per second.
-const RATE: f64 = 20.0;
-
-/// The length of what they say.
-const BYTES: u32 = 64;
 
 /// How long the thread waits at most before it looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Connections that are ready to call.
-pub(crate) struct Beside {
+/// Something to do at fixed times.
+pub(crate) trait Regular:
+    Listener + AsRef<Gathered> + AsRef<Faults> + Send + 'static
+{
+    /// How often there is something to do, per second.
+    fn rate(&self) -> f64;
+    /// Latencies of what is due before do not count.
+    fn measure_from(&mut self, from: Instant);
+    /// Does what was due then, as the how manyth thing.
+    fn act(&mut self, pool: &mut Pool, number: u64, due: Instant, now: Instant);
+    /// How much of it has not come to its end.
+    fn under_way(&self) -> usize;
+    /// Whether something has been under way for so long that nobody waits for it any more.
+    fn gives_up(&mut self, now: Instant, patience: Duration) -> bool;
+    /// Says goodbye: whatever is said from now on is no fault.
+    fn leaves(&mut self);
+    /// Counts what has not come.
+    fn close(&mut self);
+}
+
+/// Connections that are ready.
+pub(crate) struct Beside<T> {
     pool: Pool,
-    calls: Calls,
+    what: T,
+    links: usize,
 }
 
-/// Connections that call.
-pub(crate) struct Calling {
+/// Connections that are at work.
+pub(crate) struct AtWork<T> {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<Beside>>,
+    thread: JoinHandle<anyhow::Result<Beside<T>>>,
 }
 
-impl Beside {
+impl<T: Regular> Beside<T> {
     /// Opens so many connections.
-    pub(crate) fn gather(count: u32, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn gather(mut what: T, links: usize, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let mut pool = Pool::new(&setup.subject.targets)?;
-        let call = calls::echo(setup.common, BYTES)?;
-        let ear = calls::ear(setup.common, BYTES, true);
-        let mut calls = Calls::new(count, call, ear);
-        gather(&mut pool, &mut calls, count as usize, setup)?;
-        Ok(Self { pool, calls })
+        gather(&mut pool, &mut what, links, setup)?;
+        Ok(Self { pool, what, links })
     }
 
-    /// Lets them call from `began` to the end of the course; who waits longer than `patience` for an answer has failed.
+    /// Lets them work from `began` to the end of the course; what is under way for longer than `patience` has failed.
     pub(crate) fn start(
         mut self,
         began: Instant,
         course: &Course<'_>,
         patience: Duration,
-    ) -> Calling {
-        self.calls.measure_from = course.measure_from;
+    ) -> AtWork<T> {
+        self.what.measure_from(course.measure_from);
         let end = course.end;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            self.call(began, end, patience, &stopped)?;
+            self.work(began, end, patience, &stopped)?;
             Ok(self)
         });
-        Calling { stop, thread }
+        AtWork { stop, thread }
     }
 
-    fn call(
+    fn work(
         &mut self,
         began: Instant,
         mut end: Instant,
@@ -76,21 +85,20 @@ impl Beside {
     ) -> anyhow::Result<()> {
         let mut due = 0;
         let mut looked = began;
-        while self.calls.faults.errors == 0 {
+        while !self.has_failed() {
             let now = Instant::now();
             if stopped.load(Ordering::Relaxed) {
                 end = end.min(now);
             }
-            // What is due by the end is called, however late it has become.
-            let next = self.call_what_is_due(began, now.min(end), &mut due);
-            if now >= end && self.calls.under_way() == 0 {
+            // What is due by the end is done, however late it has become.
+            let next = self.do_what_is_due(began, now.min(end), &mut due);
+            if now >= end && self.what.under_way() == 0 {
                 break;
             }
             if now > looked + LOOK {
                 looked = now;
-                if self.calls.is_stuck(now, patience) {
-                    let what = format!("a call beside the room has been due for {patience:?}");
-                    self.calls.faults.error(what);
+                if self.what.gives_up(now, patience) {
+                    break;
                 }
             }
             let wake = if next > end {
@@ -98,44 +106,46 @@ impl Beside {
             } else {
                 next.min(now + LOOK)
             };
-            self.pool.turn(wake, &mut self.calls)?;
+            self.pool.turn(wake, &mut self.what)?;
         }
         Ok(())
     }
 
-    /// Makes the calls that are due, which are spread evenly, and returns when the next is. `due` counts.
-    fn call_what_is_due(&mut self, began: Instant, until: Instant, due: &mut u64) -> Instant {
-        let count = self.calls.count();
+    fn has_failed(&self) -> bool {
+        let faults: &Faults = self.what.as_ref();
+        faults.errors > 0
+    }
+
+    /// Does what is due, which is spread evenly, and returns when the next thing is. `due` counts.
+    fn do_what_is_due(&mut self, began: Instant, until: Instant, due: &mut u64) -> Instant {
+        let rate = self.what.rate();
         loop {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-            let when = began + Duration::from_secs_f64(*due as f64 / (RATE * count as f64));
-            if when > until {
+            let when = began + Duration::from_secs_f64(*due as f64 / rate);
+            if when > until || self.has_failed() {
                 return when;
             }
-            let id = usize::try_from(*due).unwrap_or(0) % count.max(1);
-            let calls = &mut self.calls;
-            self.pool.send(id, |out| calls.call(id, when, out));
-            self.pool.flush(id, calls);
+            self.what.act(&mut self.pool, *due, when, until);
             *due += 1;
         }
     }
 }
 
-impl Calling {
-    /// Waits until all calls that were due are answered, and says goodbye. Nothing more becomes due.
-    pub(crate) fn finish(self, setup: &mut Setup<'_>) -> anyhow::Result<(Histogram<u64>, Faults)> {
+impl<T: Regular> AtWork<T> {
+    /// Waits until all that was due has come to its end, and says goodbye. Nothing more becomes due.
+    pub(crate) fn finish(self, setup: &mut Setup<'_>) -> anyhow::Result<T> {
         self.stop.store(true, Ordering::Relaxed);
         let Ok(beside) = self.thread.join() else {
-            bail!("the thread of the calls beside the room has ended");
+            bail!("the thread beside the room has ended");
         };
         let Beside {
             mut pool,
-            mut calls,
+            mut what,
+            links,
         } = beside?;
-        calls.leaving = true;
-        let count = calls.count();
-        leave(&mut pool, &mut calls, count, setup)?;
-        calls.faults.lost += calls.under_way() as u64;
-        Ok((calls.latency, calls.faults))
+        what.leaves();
+        leave(&mut pool, &mut what, links, setup)?;
+        what.close();
+        Ok(what)
     }
 }

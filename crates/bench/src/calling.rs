@@ -153,7 +153,7 @@ impl Listener for Calls<'_> {
             // There is no room to join before it calls.
             self.gathered.joined += 1;
         } else {
-            calls::join(self.common, &self.plan.room, out);
+            out.extend(calls::join(self.common, &self.plan.room));
         }
     }
 

@@ -51,10 +51,12 @@ pub(crate) fn come_and_go(common: &Common, room: &str) -> anyhow::Result<Vec<Tem
         .collect()
 }
 
-/// Appends the call that joins a room.
-pub(crate) fn join(common: &Common, room: &str, out: &mut Vec<u8>) {
+/// The call that joins a room, as it is sent.
+pub(crate) fn join(common: &Common, room: &str) -> Vec<u8> {
     let record = record("join", &common.join_method, &json!([room]));
-    client_text(out, record.len(), |out| out.extend_from_slice(&record));
+    let mut out = Vec::new();
+    client_text(&mut out, record.len(), |out| out.extend_from_slice(&record));
+    out
 }
 
 /// Appends a call with its key.

@@ -41,6 +41,20 @@ pub(crate) const BESIDE_P99: Figure = Figure {
     of: |round| latency(&round.beside, 0.99),
 };
 
+pub(crate) const ROOM_BESIDE_P50: Figure = Figure {
+    key: "room_beside_p50_microseconds",
+    label: "room beside, p50, µs",
+    digits: 0,
+    of: |round| latency(&round.room_beside, 0.5),
+};
+
+pub(crate) const ROOM_BESIDE_P99: Figure = Figure {
+    key: "room_beside_p99_microseconds",
+    label: "room beside, p99, µs",
+    digits: 0,
+    of: |round| latency(&round.room_beside, 0.99),
+};
+
 pub(crate) const RESIDENT_EACH: Figure = Figure {
     key: "resident_bytes_per_connection",
     label: "resident per connection, bytes",
@@ -97,6 +111,14 @@ pub(crate) const FIGURES: &[Figure] = &[
         label: "calls beside, max, µs",
         digits: 0,
         of: |round| latency(&round.beside, 1.0),
+    },
+    ROOM_BESIDE_P50,
+    ROOM_BESIDE_P99,
+    Figure {
+        key: "room_beside_max_microseconds",
+        label: "room beside, max, µs",
+        digits: 0,
+        of: |round| latency(&round.room_beside, 1.0),
     },
     Figure {
         key: "slow_members_ended",

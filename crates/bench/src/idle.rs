@@ -81,7 +81,7 @@ fn stay(
 impl Listener for Quiet<'_> {
     fn opened(&mut self, id: usize, out: &mut Vec<u8>) {
         let room = format!("{}-{}", self.nonce, id / self.room_size);
-        calls::join(self.common, &room, out);
+        out.extend(calls::join(self.common, &room));
         self.gathered.opened += 1;
     }
 

@@ -5,13 +5,17 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::account::Faults;
+use crate::beside::Regular;
 use crate::caller::Caller;
 use crate::calls;
 use crate::gather::Gathered;
 use crate::hear::{Ear, Heard};
 use crate::key::Template;
-use crate::pool::Listener;
+use crate::pool::{Listener, Pool};
 use crate::round::{latencies, nanoseconds};
+
+/// How often each of them calls, per second.
+const RATE: f64 = 20.0;
 
 /// All their calls.
 pub(crate) struct Calls {
@@ -23,8 +27,8 @@ pub(crate) struct Calls {
     gathered: Gathered,
     now: Instant,
     /// Latencies of calls that were due before do not count.
-    pub(crate) measure_from: Instant,
-    pub(crate) leaving: bool,
+    measure_from: Instant,
+    leaving: bool,
 }
 
 impl Calls {
@@ -43,26 +47,55 @@ impl Calls {
         }
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.callers.len()
-    }
-
     /// Makes the call of a connection that was due then.
-    pub(crate) fn call(&mut self, id: usize, due: Instant, out: &mut Vec<u8>) {
+    fn call(&mut self, id: usize, due: Instant, out: &mut Vec<u8>) {
         if let Some(caller) = self.callers.get_mut(id) {
             calls::write(&self.call, caller.call(due), out);
         }
     }
 
-    /// How many calls have no answer yet.
-    pub(crate) fn under_way(&self) -> usize {
+    /// Whether a call without an answer has been due for longer than that.
+    fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
+        let mut oldest = self.callers.iter().filter_map(Caller::oldest);
+        oldest.any(|since| now.saturating_duration_since(since) > patience)
+    }
+}
+
+impl Regular for Calls {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    fn rate(&self) -> f64 {
+        RATE * self.callers.len() as f64
+    }
+
+    fn measure_from(&mut self, from: Instant) {
+        self.measure_from = from;
+    }
+
+    fn act(&mut self, pool: &mut Pool, number: u64, due: Instant, _: Instant) {
+        let id = usize::try_from(number).unwrap_or(0) % self.callers.len().max(1);
+        pool.send(id, |out| self.call(id, due, out));
+        pool.flush(id, self);
+    }
+
+    fn under_way(&self) -> usize {
         self.callers.iter().map(Caller::under_way).sum()
     }
 
-    /// Whether a call without an answer has been due for longer than that.
-    pub(crate) fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
-        let mut oldest = self.callers.iter().filter_map(Caller::oldest);
-        oldest.any(|since| now.saturating_duration_since(since) > patience)
+    fn gives_up(&mut self, now: Instant, patience: Duration) -> bool {
+        let stuck = self.is_stuck(now, patience);
+        if stuck {
+            let what = format!("a call beside the room has been due for {patience:?}");
+            self.faults.error(what);
+        }
+        stuck
+    }
+
+    fn leaves(&mut self) {
+        self.leaving = true;
+    }
+
+    fn close(&mut self) {
+        self.faults.lost += self.under_way() as u64;
     }
 }
 

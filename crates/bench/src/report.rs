@@ -193,6 +193,7 @@ fn round_json(round: &Round) -> Value {
         ("generator_cpu_seconds", json!(round.own_cpu)),
         ("latencies", json!(round.latency.len())),
         ("calls_beside", json!(round.beside.len())),
+        ("deliveries_beside", json!(round.room_beside.len())),
         ("faults", round.faults.json()),
     ];
     let figures = FIGURES

@@ -59,6 +59,8 @@ pub(crate) struct Round {
     pub(crate) latency: Histogram<u64>,
     /// Of calls beside a room, in nanoseconds.
     pub(crate) beside: Histogram<u64>,
+    /// Of deliveries in a room beside another one, in nanoseconds.
+    pub(crate) room_beside: Histogram<u64>,
     /// How many members who do not read were ended by the server, if there were any.
     pub(crate) slow_ended: Option<usize>,
     /// How many deliveries came in another order than elsewhere in their room, if any room talked.
@@ -83,6 +85,7 @@ impl Round {
             resident_of_all_each: None,
             latency: latencies(),
             beside: latencies(),
+            room_beside: latencies(),
             slow_ended: None,
             disordered: None,
             early: None,
@@ -129,6 +132,7 @@ impl<'a> Meter<'a> {
             resident_of_all_each: None,
             latency: latencies(),
             beside: latencies(),
+            room_beside: latencies(),
             slow_ended: None,
             disordered: None,
             early: None,

@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::args::Workload;
+use crate::plan::{Plan, Small};
 use crate::report::Report;
 use crate::round::{Progress, Round, Setup, Subject};
-use crate::talk::Plan;
-use crate::{churn, echo, idle, membership, talk};
+use crate::{churn, echo, idle, membership, talk_round};
 
 /// Adds the rounds to the report. `place` is what progress begins with.
 pub(crate) fn run(
@@ -49,10 +49,14 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 ahead: fan_out.ahead(),
                 rate: fan_out.rate,
                 callers: fan_out.callers,
+                beside: (fan_out.beside_members > 0).then_some(Small {
+                    members: fan_out.beside_members,
+                    rate: fan_out.beside_rate,
+                }),
                 slow: fan_out.slow,
                 strict: fan_out.strict,
             };
-            talk::run(plan, setup)
+            talk_round::run(plan, setup)
         }
         Workload::Rooms { rooms, .. } => {
             let plan = Plan {
@@ -63,10 +67,11 @@ fn measure(workload: &Workload, setup: &mut Setup<'_>) -> anyhow::Result<Round> 
                 ahead: rooms.ahead,
                 rate: None,
                 callers: 0,
+                beside: None,
                 slow: 0,
                 strict: rooms.strict,
             };
-            talk::run(plan, setup)
+            talk_round::run(plan, setup)
         }
         Workload::Membership { membership, .. } => membership::run(membership, setup),
         Workload::Idle { idle, .. } => idle::run(idle, setup),

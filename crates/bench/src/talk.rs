@@ -1,4 +1,4 @@
-//! Rooms in which some talk and all listen: one large (`fan-out`), or many small ones (`rooms`).
+//! Rooms in which some talk and all listen, and the account of who has heard what.
 
 use std::time::{Duration, Instant};
 
@@ -7,71 +7,23 @@ use hdrhistogram::Histogram;
 
 use crate::account::{Faults, Ledger};
 use crate::args::Common;
-use crate::beside::Beside;
 use crate::calls;
-use crate::gather::{Gathered, gather, leave};
+use crate::gather::Gathered;
 use crate::hear::{Ear, Heard};
 use crate::key::{Key, Template};
 use crate::order::Order;
+use crate::plan::Plan;
 use crate::pool::{Listener, Pool};
-use crate::process::allow_connections;
-use crate::round::{Course, Round, Setup, latencies, nanoseconds};
+use crate::round::{latencies, nanoseconds};
 use crate::sender::{Sender, Slot};
-use crate::slow::{self, Slow};
+use crate::slow::Slow;
 
-/// What is said, by whom and to whom.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) rooms: u32,
-    /// Per room.
-    pub(crate) members: u32,
-    /// Per room; they are members.
-    pub(crate) senders: u32,
-    pub(crate) bytes: u32,
-    /// How many messages a sender may be ahead of the slowest receiver.
-    pub(crate) ahead: u32,
-    /// Messages per second, of all senders.
-    pub(crate) rate: Option<f64>,
-    /// Connections in no room that call meanwhile.
-    pub(crate) callers: u32,
-    /// Further members of the first room, who do not read.
-    pub(crate) slow: u32,
-    /// Whether one order for a room and answers behind what was called for are demanded.
-    pub(crate) strict: bool,
-}
-
-impl Plan {
-    /// The connection of a sender: the first members of every room talk.
-    fn link(&self, who: u32) -> usize {
-        let [who, senders, members] = [who, self.senders, self.members].map(|count| count as usize);
-        // Whoever a server says that somebody is: it may name more than there are.
-        (who / senders).saturating_mul(members) + who % senders
-    }
-
-    /// Where the ledger has what a receiver has of a sender.
-    fn cell(&self, id: usize, who: u32) -> usize {
-        id * self.senders as usize + (who % self.senders) as usize
-    }
-
-    /// How many are to get everything.
-    fn listeners(&self) -> usize {
-        self.rooms as usize * self.members as usize
-    }
-
-    /// The room of a connection: all listeners come before the slow members.
-    fn room(&self, id: usize) -> usize {
-        if id < self.listeners() {
-            id / self.members as usize
-        } else {
-            0
-        }
-    }
-}
-
-struct Talk<'a> {
-    plan: Plan,
-    common: &'a Common,
-    nonce: &'a str,
+/// Rooms, and what has become of every message in them.
+pub(crate) struct Talk {
+    pub(crate) plan: Plan,
+    servers: usize,
+    /// Per room: what its members begin with.
+    joins: Vec<Vec<u8>>,
     ear: Ear,
     /// Per room.
     calls: Vec<Template>,
@@ -83,129 +35,37 @@ struct Talk<'a> {
     /// How many messages a sender has on their way at most.
     ahead: usize,
     /// Deliveries in another order than elsewhere, and calls that were answered too soon.
-    disordered: u64,
-    early: u64,
-    faults: Faults,
-    latency: Histogram<u64>,
+    pub(crate) disordered: u64,
+    pub(crate) early: u64,
+    pub(crate) faults: Faults,
+    pub(crate) latency: Histogram<u64>,
     gathered: Gathered,
-    slow: Slow,
-    delivered: u64,
+    pub(crate) slow: Slow,
+    pub(crate) delivered: u64,
     now: Instant,
-    last_delivery: Instant,
+    pub(crate) last_delivery: Instant,
     /// Senders who may be able to say something.
     ready: Vec<u32>,
-    measuring: bool,
-    leaving: bool,
+    /// Latencies of what is said before do not count.
+    pub(crate) measure_from: Instant,
+    pub(crate) leaving: bool,
 }
 
-/// Runs one round.
-pub(crate) fn run(plan: Plan, setup: &mut Setup<'_>) -> anyhow::Result<Round> {
-    let links = plan.listeners() + plan.slow as usize;
-    if plan.senders > plan.members {
-        bail!(
-            "{} senders do not fit into a room of {}",
-            plan.senders,
-            plan.members
-        );
-    }
-    allow_connections(links + plan.callers as usize)?;
-    let mut pool = Pool::new(&setup.subject.targets)?;
-    let nonce = setup.nonce.clone();
-    let servers = setup.subject.targets.len();
-    let mut talk = Talk::new(plan, servers, setup.common, &nonce)?;
-    gather(&mut pool, &mut talk, links, setup)?;
-    talk.slow.stop_reading(&mut pool)?;
-    let beside = match plan.callers {
-        0 => None,
-        count => Some(Beside::gather(count, setup)?),
-    };
-
-    let began = Instant::now();
-    let mut course = Course::new(began, setup.common, setup.subject);
-    let beside = beside.map(|beside| beside.start(began, &course, setup.patience()));
-    let mut due = 0_u64;
-    talk.last_delivery = began;
-    while talk.faults.errors == 0 {
-        let now = Instant::now();
-        talk.measuring = course.is_measuring(now, talk.delivered)?;
-        let mut wake = course.next();
-        match plan.rate {
-            // What is due by the end is said, however late it has become, and its latency counts.
-            Some(rate) => {
-                let next =
-                    talk.say_what_is_due(&mut pool, began, now.min(course.end), rate, &mut due);
-                wake = wake.min(next);
-            }
-            None if now < course.end => talk.say_all(&mut pool),
-            None => {}
+impl Talk {
+    /// Rooms that are empty. Their names begin with `nonce`.
+    pub(crate) fn new(
+        plan: Plan,
+        servers: usize,
+        common: &Common,
+        nonce: &str,
+    ) -> anyhow::Result<Self> {
+        if plan.senders > plan.members {
+            bail!(
+                "{} senders do not fit into a room of {}",
+                plan.senders,
+                plan.members
+            );
         }
-        if now >= course.end {
-            break;
-        }
-        if talk.is_stuck(now, setup.patience()) {
-            break;
-        }
-        let state = || format!("{} deliveries", talk.delivered);
-        setup.progress.tell(state);
-        pool.turn(wake.min(setup.progress.next()), &mut talk)?;
-    }
-    let mut round = course.stop(talk.delivered)?;
-    talk.measuring = false;
-
-    // What is under way still counts: it may be lost, and it may be late.
-    talk.last_delivery = Instant::now();
-    while talk.is_waiting() && talk.faults.errors == 0 {
-        let now = Instant::now();
-        if talk.is_stuck(now, setup.patience()) {
-            break;
-        }
-        pool.turn(now + Duration::from_millis(20), &mut talk)?;
-    }
-    if let Some(beside) = beside {
-        let (latency, faults) = beside.finish(setup)?;
-        round.beside = latency;
-        talk.faults.add(&faults);
-    }
-    match slow::ask(&mut pool, &mut talk, setup)? {
-        0 => {}
-        left => talk.faults.error(format!(
-            "{left} slow members are neither answered nor ended"
-        )),
-    }
-    talk.leaving = true;
-    leave(&mut pool, &mut talk, links, setup)?;
-    let per_room = plan.senders as usize;
-    let members = plan.members as usize;
-    talk.ledger.close(
-        |cell| {
-            let room = cell / per_room / members;
-            let sender = talk.senders.get(room * per_room + cell % per_room);
-            sender.map_or(0, |sender| sender.sent)
-        },
-        &mut talk.faults,
-    );
-    let unanswered: usize = talk.senders.iter().map(Sender::unanswered).sum();
-    match unanswered {
-        0 => {}
-        count => talk
-            .faults
-            .error(format!("{count} calls were not answered")),
-    }
-    if plan.strict {
-        talk.faults.disordered = talk.disordered;
-        // Between several servers a message may go around through what joins them.
-        talk.faults.early = if servers == 1 { talk.early } else { 0 };
-    }
-    round.disordered = Some(talk.disordered);
-    round.early = Some(talk.early);
-    round.slow_ended = talk.slow.ended();
-    round.latency = talk.latency;
-    round.faults = talk.faults;
-    Ok(round)
-}
-
-impl<'a> Talk<'a> {
-    fn new(plan: Plan, servers: usize, common: &'a Common, nonce: &'a str) -> anyhow::Result<Self> {
         let now = Instant::now();
         let senders = plan.rooms * plan.senders;
         // At a rate a server may be ten seconds behind, no more.
@@ -218,14 +78,16 @@ impl<'a> Talk<'a> {
             Some(rate) => ((rate * 10.0 / f64::from(senders)) as usize).max(16),
             None => plan.ahead as usize,
         };
-        let calls = (0..plan.rooms)
-            .map(|room| calls::say(common, &room_name(nonce, room as usize), plan.bytes));
+        let names = (0..plan.rooms).map(|room| format!("{nonce}-{room}"));
+        let calls = names
+            .clone()
+            .map(|name| calls::say(common, &name, plan.bytes));
         let listeners = plan.listeners();
         let pairs = listeners * plan.senders as usize;
         Ok(Self {
             plan,
-            common,
-            nonce,
+            servers,
+            joins: names.map(|name| calls::join(common, &name)).collect(),
             ear: calls::ear(common, plan.bytes, false),
             calls: calls.collect::<Result<_, _>>()?,
             senders: (0..senders).map(|_| Sender::new(ahead)).collect(),
@@ -247,13 +109,13 @@ impl<'a> Talk<'a> {
             now,
             last_delivery: now,
             ready: (0..senders).collect(),
-            measuring: false,
+            measure_from: now,
             leaving: false,
         })
     }
 
     /// Lets everybody talk who is not too far ahead.
-    fn say_all(&mut self, pool: &mut Pool) {
+    pub(crate) fn say_all(&mut self, pool: &mut Pool) {
         while let Some(who) = self.ready.pop() {
             let mut said = false;
             let now = Instant::now();
@@ -273,7 +135,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Says what is due, each thing as of when it was due, and returns when the next is. `due` counts.
-    fn say_what_is_due(
+    pub(crate) fn say_what_is_due(
         &mut self,
         pool: &mut Pool,
         began: Instant,
@@ -281,25 +143,35 @@ impl<'a> Talk<'a> {
         rate: f64,
         due: &mut u64,
     ) -> Instant {
-        let senders = self.senders.len() as u64;
         loop {
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
             let when = began + Duration::from_secs_f64(*due as f64 / rate);
-            if when > now {
+            if when > now || !self.say_in_turn(pool, *due, when, now) {
                 return when;
             }
-            let who = u32::try_from(*due % senders).unwrap_or(0);
-            if self.senders.get(who as usize).is_none_or(Sender::is_full) {
-                self.faults
-                    .error("the server is ten seconds behind and cannot keep up with the rate");
-                return when;
-            }
-            self.say(pool, who, when);
-            pool.flush(self.plan.link(who), self);
-            // Between two messages nothing need arrive.
-            self.last_delivery = now;
             *due += 1;
         }
+    }
+
+    /// Lets whoever's turn it is say what was due then, unless the server is too far behind.
+    pub(crate) fn say_in_turn(
+        &mut self,
+        pool: &mut Pool,
+        number: u64,
+        due: Instant,
+        now: Instant,
+    ) -> bool {
+        let who = u32::try_from(number % self.senders.len() as u64).unwrap_or(0);
+        if self.senders.get(who as usize).is_none_or(Sender::is_full) {
+            self.faults
+                .error("the server is ten seconds behind and cannot keep up with the rate");
+            return false;
+        }
+        self.say(pool, who, due);
+        pool.flush(self.plan.link(who), self);
+        // Between two messages nothing need arrive.
+        self.last_delivery = now;
+        true
     }
 
     fn say(&mut self, pool: &mut Pool, who: u32, due: Instant) {
@@ -319,21 +191,50 @@ impl<'a> Talk<'a> {
                 due,
                 left: self.plan.members,
                 answered: false,
-                measured: self.measuring,
+                measured: due >= self.measure_from,
             };
         }
         let link = self.plan.link(who);
         pool.send(link, |out| calls::write(call, key, out));
     }
 
-    fn is_waiting(&self) -> bool {
-        self.senders
-            .iter()
-            .any(|sender| sender.oldest < sender.sent)
+    /// How many messages are on their way.
+    pub(crate) fn under_way(&self) -> usize {
+        let senders = self.senders.iter();
+        let each = senders.map(|sender| (sender.sent - sender.oldest) as usize);
+        each.sum()
     }
 
-    fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.under_way() > 0
+    }
+
+    pub(crate) fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
         now.saturating_duration_since(self.last_delivery) > patience && self.is_waiting()
+    }
+
+    /// Counts what has not come, once nothing comes any more.
+    pub(crate) fn close(&mut self) {
+        let per_room = self.plan.senders as usize;
+        let members = self.plan.members as usize;
+        self.ledger.close(
+            |cell| {
+                let room = cell / per_room / members;
+                let sender = self.senders.get(room * per_room + cell % per_room);
+                sender.map_or(0, |sender| sender.sent)
+            },
+            &mut self.faults,
+        );
+        let unanswered: usize = self.senders.iter().map(Sender::unanswered).sum();
+        if unanswered > 0 {
+            self.faults
+                .error(format!("{unanswered} calls were not answered"));
+        }
+        if self.plan.strict {
+            self.faults.disordered = self.disordered;
+            // Between several servers a message may go around through what joins them.
+            self.faults.early = if self.servers == 1 { self.early } else { 0 };
+        }
     }
 
     fn delivered(&mut self, id: usize, key: Key) {
@@ -410,14 +311,11 @@ fn message(key: Key, ahead: usize) -> usize {
     key.sender as usize * ahead + key.number as usize % ahead
 }
 
-fn room_name(nonce: &str, room: usize) -> String {
-    format!("{nonce}-{room}")
-}
-
-impl Listener for Talk<'_> {
+impl Listener for Talk {
     fn opened(&mut self, id: usize, out: &mut Vec<u8>) {
-        let room = self.plan.room(id);
-        calls::join(self.common, &room_name(self.nonce, room), out);
+        if let Some(join) = self.joins.get(self.plan.room(id)) {
+            out.extend_from_slice(join);
+        }
         self.gathered.opened += 1;
     }
 
@@ -451,19 +349,19 @@ impl Listener for Talk<'_> {
     }
 }
 
-impl AsRef<Gathered> for Talk<'_> {
+impl AsRef<Gathered> for Talk {
     fn as_ref(&self) -> &Gathered {
         &self.gathered
     }
 }
 
-impl AsRef<Slow> for Talk<'_> {
+impl AsRef<Slow> for Talk {
     fn as_ref(&self) -> &Slow {
         &self.slow
     }
 }
 
-impl AsRef<Faults> for Talk<'_> {
+impl AsRef<Faults> for Talk {
     fn as_ref(&self) -> &Faults {
         &self.faults
     }
@@ -484,6 +382,7 @@ mod tests {
             ahead: 8,
             rate: None,
             callers: 0,
+            beside: None,
             slow: 0,
             strict: false,
         };

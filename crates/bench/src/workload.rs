@@ -37,7 +37,10 @@ impl Workload {
     pub(crate) fn connections(&self) -> usize {
         let connections = match self {
             Self::Echo { echo, .. } => echo.connections,
-            Self::FanOut { fan_out, .. } => fan_out.members + fan_out.slow + fan_out.callers,
+            Self::FanOut { fan_out, .. } => {
+                let beside = fan_out.callers + fan_out.beside_members;
+                fan_out.members + fan_out.slow + beside
+            }
             Self::Rooms { rooms, .. } => rooms.count * rooms.members,
             Self::Membership { membership, .. } => membership.members + membership.movers,
             Self::Idle { idle, .. } => idle.connections,
@@ -66,6 +69,12 @@ impl Workload {
                 let mut what = format!("fan-out: {members}, {senders}, {bytes}, {pace}");
                 if fan_out.callers > 0 {
                     what = format!("{what}, {} beside", counted(fan_out.callers, "caller"));
+                }
+                if fan_out.beside_members > 0 {
+                    let members = fan_out.beside_members;
+                    let rate = fan_out.beside_rate;
+                    what =
+                        format!("{what}, a room of {members} beside, {rate} messages per second");
                 }
                 if fan_out.slow > 0 {
                     what = format!("{what}, {}", counted(fan_out.slow, "slow member"));

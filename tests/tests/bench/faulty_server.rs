@@ -1,4 +1,4 @@
-//! A hub of one room that does one thing wrong, once: with the third message of the first sender, for that sender itself, or with the third call
+//! A hub that does one thing wrong, once: with the third message of the first sender, for that sender itself, or with the third call
 //! of the first caller.
 
 #![allow(
@@ -23,6 +23,8 @@ use tokio_tungstenite::tungstenite::Message;
 pub(crate) enum Fault {
     /// The message does not arrive.
     Loses,
+    /// It does not arrive in a room beside another one.
+    LosesBeside,
     /// It arrives twice.
     Doubles,
     /// It arrives behind the next of its sender.
@@ -80,8 +82,9 @@ pub(crate) struct FaultyServer {
 type Member = UnboundedSender<Option<String>>;
 
 #[derive(Default)]
-struct Room {
-    members: Vec<Member>,
+struct Rooms {
+    /// Each with the name of its room.
+    members: Vec<(String, Member)>,
     /// What somebody is to get later.
     held: Vec<(Member, String)>,
     /// Whether what was held has been told.
@@ -96,10 +99,10 @@ impl FaultyServer {
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let room = Arc::new(Mutex::new(Room::default()));
+            let rooms = Arc::new(Mutex::new(Rooms::default()));
             let mut clients = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                clients.spawn(serve(stream, Arc::clone(&room), fault));
+                clients.spawn(serve(stream, Arc::clone(&rooms), fault));
             }
         });
         Self {
@@ -113,7 +116,7 @@ impl FaultyServer {
     }
 }
 
-async fn serve(stream: TcpStream, room: Arc<Mutex<Room>>, fault: Option<Fault>) {
+async fn serve(stream: TcpStream, rooms: Arc<Mutex<Rooms>>, fault: Option<Fault>) {
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else {
         return;
     };
@@ -131,9 +134,9 @@ async fn serve(stream: TcpStream, room: Arc<Mutex<Room>>, fault: Option<Fault>) 
             }
             message = read.next() => match message {
                 Some(Ok(Message::Text(text))) => {
-                    let mut room = room.lock().expect("nobody panics");
+                    let mut rooms = rooms.lock().expect("nobody panics");
                     for record in text.split_terminator('\x1e') {
-                        room.hear(record, &me, fault);
+                        rooms.hear(record, &me, fault);
                     }
                 }
                 Some(Ok(_)) => {}
@@ -142,34 +145,38 @@ async fn serve(stream: TcpStream, room: Arc<Mutex<Room>>, fault: Option<Fault>) 
             },
         }
     }
-    let mut room = room.lock().expect("nobody panics");
-    room.members.retain(|member| !member.same_channel(&me));
+    let mut rooms = rooms.lock().expect("nobody panics");
+    rooms
+        .members
+        .retain(|(_, member)| !member.same_channel(&me));
 }
 
-impl Room {
+impl Rooms {
     fn hear(&mut self, record: &str, me: &Member, fault: Option<Fault>) {
         let call: Value = serde_json::from_str(record).expect("JSON");
         if call.get("protocol").is_some() {
             tell(me, "{}".to_owned());
         } else if call["target"] == "JoinRoom" {
-            self.members.push(me.clone());
+            let room = call["arguments"][0].as_str().expect("a room").to_owned();
+            self.members.push((room, me.clone()));
             reply(me, &call["invocationId"], &Value::Null, fault);
             if fault == Some(Fault::TellsOfJoining) {
                 tokio::spawn(tell_of_joining(me.clone(), Arc::clone(&self.telling)));
             }
         } else if call["target"] == "LeaveRoom" {
-            self.members.retain(|member| !member.same_channel(me));
+            self.members.retain(|(_, member)| !member.same_channel(me));
             reply(me, &call["invocationId"], &Value::Null, fault);
         } else if call["target"] == "Echo" {
             reply(me, &call["invocationId"], &call["arguments"][0], fault);
         } else if call["target"] == "SendMessage" {
+            let room = call["arguments"][0].as_str().expect("a room");
             let text = call["arguments"][2].as_str().expect("a text");
             if fault == Some(Fault::AnswersFirst) && text.starts_with(VICTIM) {
                 tell(me, answer(&call["invocationId"], &Value::Null));
-                self.say(text, me, fault);
+                self.say(room, text, me, fault);
                 return;
             }
-            self.say(text, me, fault);
+            self.say(room, text, me, fault);
             match fault {
                 Some(Fault::DoesNotAnswer) if text.starts_with(VICTIM) => {}
                 Some(Fault::Refuses) if text.starts_with(VICTIM) => {
@@ -183,8 +190,9 @@ impl Room {
         }
     }
 
-    fn say(&mut self, text: &str, me: &Member, fault: Option<Fault>) {
-        for member in self.members.iter().filter(|other| !other.same_channel(me)) {
+    fn say(&mut self, room: &str, text: &str, me: &Member, fault: Option<Fault>) {
+        let here = self.members.iter().filter(|(name, _)| name == room);
+        for (_, member) in here.filter(|(_, other)| !other.same_channel(me)) {
             tell(member, message(text));
         }
         let is_victim = text.starts_with(VICTIM);
@@ -195,6 +203,7 @@ impl Room {
         }
         match fault.filter(|_| is_victim) {
             Some(Fault::Loses) => {}
+            Some(Fault::LosesBeside) if room.contains("beside") => {}
             Some(Fault::Doubles) => {
                 tell(me, message(text));
                 tell(me, message(text));

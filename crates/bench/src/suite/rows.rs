@@ -5,7 +5,8 @@ use clap::Parser;
 
 use crate::args::{Suite, Workload, Writes};
 use crate::figures::{
-    BESIDE_P50, BESIDE_P99, Figure, P99, RESIDENT_EACH, RESIDENT_OF_ALL_EACH, SERVER_CPU,
+    BESIDE_P50, BESIDE_P99, Figure, P99, RESIDENT_EACH, RESIDENT_OF_ALL_EACH, ROOM_BESIDE_P50,
+    ROOM_BESIDE_P99, SERVER_CPU,
 };
 
 /// A workload, and what of it is shown.
@@ -109,6 +110,25 @@ const fn joined(name: &'static str, command: &'static str, lines: &'static [Line
 
 const SATURATED: &[Line] = &[cpu(ONE_WRITE, Some(0.25))];
 
+/// What a loud room costs calls, and a small room, beside it. Only one limit answers soon enough to be compared with: one write per message to a large room
+/// keeps everybody else waiting for seconds.
+const BESIDE: &[Line] = &[
+    milliseconds("calls beside, p50, ms", BESIDE_P50, COALESCED, None),
+    milliseconds("calls beside, p99, ms", BESIDE_P99, COALESCED, None),
+    milliseconds(
+        "room of 10 beside, p50, ms",
+        ROOM_BESIDE_P50,
+        COALESCED,
+        None,
+    ),
+    milliseconds(
+        "room of 10 beside, p99, ms",
+        ROOM_BESIDE_P99,
+        COALESCED,
+        None,
+    ),
+];
+
 /// What other rows are compared with.
 const SMALL: &str = "fan-out, saturated, 100 members, 64 B, 1 sender";
 const MANY_SENDERS: &str = "fan-out, saturated, 1,000 members, 64 B, 20 senders";
@@ -204,12 +224,14 @@ pub(crate) static ROWS: &[Row] = &[
         &[cpu(Against::Row(MANY_SENDERS), Some(1.5))],
     ),
     alone(
-        "beside, saturated, 1,000 members, 64 B, 1 sender, 20 callers",
-        "fan-out --strict --members 1000 --bytes 64 --senders 1 --callers 20",
-        &[
-            milliseconds("calls beside, p50, ms", BESIDE_P50, Against::Nothing, None),
-            milliseconds("calls beside, p99, ms", BESIDE_P99, Against::Nothing, None),
-        ],
+        "beside, saturated, 1,000 members, 64 B, 1 sender",
+        "fan-out --strict --members 1000 --bytes 64 --senders 1 --callers 20 --beside-members 10",
+        BESIDE,
+    ),
+    alone(
+        "beside, saturated, 3,000 members, 64 B, 4 senders far ahead",
+        "fan-out --strict --members 3000 --bytes 64 --senders 4 --ahead 256 --callers 20 --beside-members 10",
+        BESIDE,
     ),
 ];
 
