@@ -342,6 +342,53 @@ async fn what_is_lost_in_a_room_beside_another_one_is_found() {
 }
 
 #[tokio::test]
+async fn a_hub_that_says_something_else_is_told_from_one_that_says_nothing() {
+    let server = FaultyServer::start(Some(Fault::SaysMore)).await;
+    let url = server.url();
+    let ran = bench(&[
+        "fan-out",
+        "--members",
+        "2",
+        "--url",
+        &url,
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.2",
+        "--warm-up",
+        "0",
+        "--patience",
+        "0.5",
+    ])
+    .await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    let reason = r#"messages came that are not ReceiveMessage("bench", text), such as: {"#;
+    for output in [&ran.stdout, &ran.stderr] {
+        assert!(output.contains("128 lost"), "{output}");
+        assert!(output.contains(reason), "{output}");
+        assert!(output.contains(r#","now"]"#), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn help_says_what_a_hub_needs() {
+    for arguments in [&["--help"][..], &["fan-out", "--help"], &["echo", "-h"]] {
+        let ran = bench(arguments).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        for method in [
+            "JoinRoom(room)  ",
+            "LeaveRoom(room)  ",
+            "SendMessage(room, user, text)  ",
+            "ReceiveMessage(user, text)",
+            "Echo(text)  ",
+            "--join-method",
+        ] {
+            assert!(ran.stdout.contains(method), "{method}: {}", ran.stdout);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_goes_wrong_with_calls_beside_a_room_or_with_joins_and_leaves_is_found() {
     for (fault, counted) in [
         (Fault::IgnoresCall, "lost"),

@@ -40,6 +40,12 @@ impl Faults {
         }
     }
 
+    /// Says what may be behind the faults, before all else; it is none itself.
+    pub(crate) fn explain(&mut self, why: String) {
+        self.said.insert(0, why);
+        self.said.truncate(MAX_ERRORS);
+    }
+
     pub(crate) fn any(&self) -> bool {
         let mixed = self.reordered + self.disordered + self.early;
         self.lost + self.doubled + mixed + self.strange + self.errors > 0

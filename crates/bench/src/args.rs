@@ -14,8 +14,17 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::suite;
 
+/// What is said below all help.
+const HUB: &str = "The hub needs four methods, or those of them that a workload calls:\n  \
+    JoinRoom(room)                   puts its caller into a room\n  \
+    LeaveRoom(room)                  takes it out again\n  \
+    SendMessage(room, user, text)    calls ReceiveMessage(user, text) on all in the room, its caller too\n  \
+    Echo(text)                       returns its argument\n\
+    Their names can be changed, with --join-method and the like; what they take and return cannot.";
+
 /// What to measure.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HUB)]
 pub struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -54,6 +63,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Workload {
     /// Calls and their answers: every connection calls the hub's Echo, some calls ahead of its answers.
+    #[command(after_help = HUB)]
     Echo {
         #[command(flatten)]
         echo: Echo,
@@ -61,6 +71,7 @@ pub(crate) enum Workload {
         common: Common,
     },
     /// One room: a few of its members talk, all receive. As fast as the server can, or with --rate at a fixed rate.
+    #[command(after_help = HUB)]
     FanOut {
         #[command(flatten)]
         fan_out: FanOut,
@@ -68,6 +79,7 @@ pub(crate) enum Workload {
         common: Common,
     },
     /// Many small rooms in which every member talks.
+    #[command(after_help = HUB)]
     Rooms {
         #[command(flatten)]
         rooms: Rooms,
@@ -75,6 +87,7 @@ pub(crate) enum Workload {
         common: Common,
     },
     /// Connections that join and leave a room, over and over, while others are in it and silent.
+    #[command(after_help = HUB)]
     Membership {
         #[command(flatten)]
         membership: Membership,
@@ -82,6 +95,7 @@ pub(crate) enum Workload {
         common: Common,
     },
     /// Connections that do nothing: what each of them occupies, and what keeping it alive costs. One round; start the server anew before.
+    #[command(after_help = HUB)]
     Idle {
         #[command(flatten)]
         idle: Idle,
@@ -89,6 +103,7 @@ pub(crate) enum Workload {
         common: Common,
     },
     /// Connections that come and go: connect, handshake, close.
+    #[command(after_help = HUB)]
     Churn {
         #[command(flatten)]
         churn: Churn,

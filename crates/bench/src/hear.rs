@@ -42,6 +42,8 @@ pub(crate) struct Ear {
     messages: Vec<Template>,
     completions: Vec<Template>,
     mark: memchr::memmem::Finder<'static>,
+    /// The first message that has a key and is yet not one of the run.
+    other: Option<String>,
 }
 
 impl Ear {
@@ -51,6 +53,7 @@ impl Ear {
             messages: Vec::new(),
             completions: Vec::new(),
             mark: memchr::memmem::Finder::new(MARK),
+            other: None,
         }
     }
 
@@ -66,8 +69,15 @@ impl Ear {
             return Heard::Nothing;
         }
         self.parse(record).unwrap_or_else(|| {
-            let shown: String = String::from_utf8_lossy(record).chars().take(200).collect();
-            Heard::Wrong(format!("not what was expected: {shown}"))
+            Heard::Wrong(format!("not what was expected: {}", beginning(record)))
+        })
+    }
+
+    /// What may be the reason why nothing came: a hub that says what it is told, but in another way.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let (receive, user) = (&self.expected.receive, &self.expected.user);
+        self.other.as_ref().map(|other| {
+            format!("messages came that are not {receive}(\"{user}\", text), such as: {other}")
         })
     }
 
@@ -75,13 +85,13 @@ impl Ear {
         let message: Value = serde_json::from_slice(record).ok()?;
         match message.get("type")?.as_u64()? {
             1 => {
-                let [user, text] = message.get("arguments")?.as_array()?.as_slice() else {
-                    return Some(Heard::Nothing);
+                let arguments = message.get("arguments")?.as_array()?;
+                let expected = message.get("target")?.as_str()? == self.expected.receive;
+                let [user, text] = arguments.as_slice() else {
+                    return Some(self.others(record));
                 };
-                if message.get("target")?.as_str()? != self.expected.receive
-                    || user.as_str() != Some(&self.expected.user)
-                {
-                    return Some(Heard::Nothing);
+                if !expected || user.as_str() != Some(&self.expected.user) {
+                    return Some(self.others(record));
                 }
                 let key = self.key(text.as_str()?)?;
                 learn(&mut self.messages, record, key);
@@ -107,10 +117,23 @@ impl Ear {
         }
     }
 
+    /// A message of somebody else, or one of the run that the hub has changed.
+    fn others(&mut self, record: &[u8]) -> Heard {
+        if self.other.is_none() && Key::is_in(record) {
+            self.other = Some(beginning(record));
+        }
+        Heard::Nothing
+    }
+
     /// The key in the text of a message, if the rest of it is as it was sent.
     fn key(&self, text: &str) -> Option<Key> {
         Key::parse(text.strip_suffix(&self.expected.padding)?.as_bytes())
     }
+}
+
+/// As much of a message as is worth being shown.
+fn beginning(record: &[u8]) -> String {
+    String::from_utf8_lossy(record).chars().take(200).collect()
 }
 
 fn learn(known: &mut Vec<Template>, record: &[u8], key: Key) {
@@ -180,6 +203,29 @@ mod tests {
             assert!(matches!(ear.hear(right.as_bytes()), Heard::Completion(_)));
             let wrong = right.replace("\"result\":\"hb000007", "\"result\":\"hb000008");
             assert!(matches!(ear.hear(wrong.as_bytes()), Heard::Wrong(_)));
+        }
+    }
+
+    #[test]
+    fn the_first_message_of_another_shape_is_kept_and_a_notice_is_none() {
+        let with_key = [
+            r#"{"type":1,"target":"ReceiveMessage","arguments":["bench","hb00000700000003xxxx",3]}"#,
+            r#"{"type":1,"target":"ReceiveMessage","arguments":["Ann","hb00000700000003xxxx"]}"#,
+            r#"{"type":1,"target":"Receive","arguments":["bench","hb00000700000003xxxx"]}"#,
+            r#"{"type":1,"target":"ReceiveMessage","arguments":[{"text":"hb00000700000003xxxx"}]}"#,
+        ];
+        for first in with_key {
+            let mut ear = ear(false);
+            let notice =
+                r#"{"type":1,"target":"ReceiveMessage","arguments":["System","Ahb has joined"]}"#;
+            assert_eq!(ear.hear(notice.as_bytes()), Heard::Nothing);
+            assert_eq!(ear.hint(), None);
+            for record in [first].into_iter().chain(with_key) {
+                assert_eq!(ear.hear(record.as_bytes()), Heard::Nothing);
+            }
+            let hint = ear.hint().unwrap();
+            let expected = r#"messages came that are not ReceiveMessage("bench", text), such as: "#;
+            assert_eq!(hint, format!("{expected}{first}"));
         }
     }
 

@@ -30,6 +30,12 @@ impl Key {
         text
     }
 
+    /// Whether there is a key anywhere in this.
+    pub(crate) fn is_in(text: &[u8]) -> bool {
+        text.windows(KEY_LENGTH)
+            .any(|text| Self::parse(text).is_some())
+    }
+
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let digits = text.strip_prefix(MARK)?;
         if digits.len() != KEY_LENGTH - MARK.len() {
@@ -134,6 +140,8 @@ mod tests {
         ] {
             assert_eq!(Key::parse(wrong.as_bytes()), None, "{wrong}");
         }
+        assert!(Key::is_in(b"xxhb0abcdeff001234x"));
+        assert!(!Key::is_in(b"xxhb0abcdeff00123x"));
     }
 
     #[test]

@@ -230,6 +230,9 @@ impl Talk {
             self.faults
                 .error(format!("{unanswered} calls were not answered"));
         }
+        if let Some(why) = self.ear.hint().filter(|_| self.faults.any()) {
+            self.faults.explain(why);
+        }
         if self.plan.strict {
             self.faults.disordered = self.disordered;
             // Between several servers a message may go around through what joins them.

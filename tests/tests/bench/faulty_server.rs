@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Doubles,
     /// It arrives behind the next of its sender.
     Swaps,
+    /// Every message arrives with a third argument.
+    SaysMore,
     /// One character of it has changed.
     Damages,
     /// A message arrives that nobody has sent.
@@ -191,6 +193,14 @@ impl Rooms {
     }
 
     fn say(&mut self, room: &str, text: &str, me: &Member, fault: Option<Fault>) {
+        if fault == Some(Fault::SaysMore) {
+            let arguments = ["bench", text, "now"];
+            let more = json!({"type": 1, "target": "ReceiveMessage", "arguments": arguments});
+            for (_, member) in &self.members {
+                tell(member, more.to_string());
+            }
+            return;
+        }
         let here = self.members.iter().filter(|(name, _)| name == room);
         for (_, member) in here.filter(|(_, other)| !other.same_channel(me)) {
             tell(member, message(text));
