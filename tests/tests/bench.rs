@@ -119,6 +119,8 @@ async fn every_workload_is_measured_here_and_at_the_raw_limits() {
         assert_eq!(report["unit"], unit);
         let what = report["what"].as_str().unwrap();
         assert!(what.starts_with(workload[0]), "{what}");
+        let waits = workload[0] != "idle" && !workload.contains(&"--rate");
+        assert_eq!(report["closed_loop"], waits, "{report}");
         for subject in ["server", "one_write", "coalesced"] {
             let of = &report["subjects"][subject];
             let rounds = of["rounds"].as_array().unwrap();
@@ -162,7 +164,7 @@ async fn people_get_a_table_and_a_verdict() {
     for expected in [
         "echo: 2 connections",
         "per second",
-        "latency p99",
+        "closed-loop latency p99",
         "Nothing was lost, doubled or out of order.",
     ] {
         assert!(ran.stdout.contains(expected), "{}", ran.stdout);
@@ -368,6 +370,25 @@ async fn a_hub_that_says_something_else_is_told_from_one_that_says_nothing() {
         assert!(output.contains(reason), "{output}");
         assert!(output.contains(r#","now"]"#), "{output}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_keep_quiet_connections_alive_has_failed() {
+    let server = FaultyServer::start(None).await;
+    let url = server.url();
+    let arguments = ["idle", "--connections", "3", "--url", &url, "--limits"];
+    let (code, report) = reported(&[&arguments, &QUICK[2..]].concat()).await;
+    assert_eq!(code, Some(0), "nothing was due yet: {report}");
+    for subject in ["server", "one_write"] {
+        let silence = &report["subjects"][subject]["rounds"][0]["longest_silence_seconds"];
+        assert!(silence.as_f64() >= Some(0.5), "{report}");
+    }
+    let timeout = ["--server-timeout", "0.3"];
+    let (code, report) = reported(&[&arguments, &QUICK[2..], &timeout].concat()).await;
+    assert_eq!(code, Some(1), "{report}");
+    assert_eq!(report["faults"]["errors"], 1, "{report}");
+    let said = report["faults"]["said"][0].as_str().unwrap();
+    assert!(said.contains("has heard nothing for 300ms"), "{said}");
 }
 
 #[tokio::test]

@@ -220,6 +220,9 @@ pub(crate) struct Idle {
     /// How many connections share a room. In a large room everybody hears of everybody who joins.
     #[arg(long, default_value_t = 10, value_name = "COUNT", value_parser = count(1..=1_000_000))]
     pub(crate) room_size: u32,
+    /// How long a connection may hear nothing, in seconds: clients take a server for dead after 30. The raw limits may be silent.
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) server_timeout: f64,
 }
 
 #[derive(Debug, Clone, clap::Args)]

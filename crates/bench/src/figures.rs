@@ -13,6 +13,13 @@ pub(crate) struct Figure {
     pub(crate) of: fn(&Round) -> Option<f64>,
 }
 
+impl Figure {
+    /// Whether it is a latency of the workload itself, and not of what happens beside it.
+    pub(crate) fn is_latency(&self) -> bool {
+        self.label.starts_with("latency")
+    }
+}
+
 pub(crate) const SERVER_CPU: Figure = Figure {
     key: "server_cpu_seconds_per_million",
     label: "server CPU, s per million",
@@ -137,6 +144,12 @@ pub(crate) const FIGURES: &[Figure] = &[
         label: "calls answered before their own message",
         digits: 0,
         of: |round| round.early.map(|count| count as f64),
+    },
+    Figure {
+        key: "longest_silence_seconds",
+        label: "longest silence, s",
+        digits: 1,
+        of: |round| Some(round.silence?.as_secs_f64()),
     },
     RESIDENT_EACH,
     RESIDENT_OF_ALL_EACH,

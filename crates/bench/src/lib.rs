@@ -37,6 +37,7 @@ mod room_beside;
 mod round;
 mod rounds;
 mod sender;
+mod silence;
 mod slow;
 mod spread;
 mod suite;
@@ -90,7 +91,7 @@ fn measure(workload: &Workload) -> anyhow::Result<()> {
             limits.push(limit);
         }
     }
-    let mut report = Report::new(workload.describe(), workload.unit(), &subjects);
+    let mut report = Report::new(workload, &subjects);
     rounds::run(workload, &subjects, "", &mut report)?;
     drop(limits);
     report.print(common.json)?;

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use serde_json::{Map, Value, json};
 
 use crate::account::Faults;
+use crate::args::Workload;
 use crate::figures::{FIGURES, Figure};
 use crate::process::tick;
 use crate::round::{Round, Subject};
@@ -20,16 +21,18 @@ pub(crate) const COALESCED: &str = "coalesced";
 pub(crate) struct Report {
     what: String,
     unit: &'static str,
+    closed_loop: bool,
     /// Every subject with its rounds; the server is the first.
     columns: Vec<(&'static str, Vec<Round>)>,
 }
 
 impl Report {
-    pub(crate) fn new(what: String, unit: &'static str, subjects: &[Subject]) -> Self {
+    pub(crate) fn new(workload: &Workload, subjects: &[Subject]) -> Self {
         let columns = subjects.iter().map(|subject| (subject.name, Vec::new()));
         Self {
-            what,
-            unit,
+            what: workload.describe(),
+            unit: workload.unit(),
+            closed_loop: workload.is_closed_loop(),
             columns: columns.collect(),
         }
     }
@@ -124,7 +127,7 @@ impl Report {
             if spreads.iter().all(Option::is_none) {
                 continue;
             }
-            let mut line = vec![figure.label.to_owned()];
+            let mut line = vec![self.label(figure)];
             line.extend(spreads.into_iter().map(|of| show(of, figure.digits)));
             let ratios = limits
                 .iter()
@@ -139,6 +142,11 @@ impl Report {
             "\nMedians of all rounds, and the lowest and the highest. Processor time is counted in ticks of {:.0} ms.",
             tick() * 1e3
         );
+        if self.is_flattered() {
+            text.push_str(
+                "Closed loop: who waits for an answer asks for nothing meanwhile, so that these latencies flatter whoever is slow.\n",
+            );
+        }
         let verdict = if self.failed() {
             format!("FAILED: {}", self.faults())
         } else {
@@ -147,6 +155,21 @@ impl Report {
         text.push_str(&verdict);
         text.push('\n');
         text
+    }
+
+    /// Whether it has latencies that do not count from when something was due.
+    fn is_flattered(&self) -> bool {
+        self.closed_loop && self.rounds().any(|round| !round.latency.is_empty())
+    }
+
+    /// What a figure is called here.
+    fn label(&self, figure: &Figure) -> String {
+        let closed = if self.closed_loop && figure.is_latency() {
+            "closed-loop "
+        } else {
+            ""
+        };
+        format!("{closed}{}", figure.label)
     }
 
     /// Everything: every round, the medians and the ratios.
@@ -177,6 +200,7 @@ impl Report {
         json!({
             "what": self.what,
             "unit": self.unit,
+            "closed_loop": self.closed_loop,
             "ok": !self.failed(),
             "faults": self.all_faults().json(),
             "tick_seconds": tick(),
@@ -238,6 +262,7 @@ mod tests {
         Report {
             what: "something".to_owned(),
             unit: "calls",
+            closed_loop: true,
             columns: vec![
                 (SERVER, rounds([3.0, 1.0, 2.0])),
                 (ONE_WRITE, rounds([1.0, 1.0, 4.0])),
@@ -259,6 +284,28 @@ mod tests {
         assert!(table.contains("1.00 (0.50–3.00)"), "{table}");
         assert!(!table.contains("latency"), "nothing was timed: {table}");
         assert!(table.contains("Nothing was lost"), "{table}");
+    }
+
+    #[test]
+    fn latencies_of_a_closed_loop_are_called_so_and_others_are_not() {
+        let mut report = report();
+        assert!(!report.table().contains("losed"), "nothing was timed");
+        let (_, rounds) = &mut report.columns[0];
+        rounds[0].latency.record(5_000).unwrap();
+        rounds[0].beside.record(5_000).unwrap();
+        let table = report.table();
+        for expected in [
+            "\nclosed-loop latency p50",
+            "\ncalls beside",
+            "\nClosed loop: ",
+        ] {
+            assert!(table.contains(expected), "{expected}: {table}");
+        }
+        assert_eq!(report.json()["closed_loop"], true);
+        report.closed_loop = false;
+        let table = report.table();
+        assert!(table.contains("\nlatency p50"), "{table}");
+        assert!(!table.contains("losed"), "{table}");
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(crate) struct Round {
     pub(crate) disordered: Option<u64>,
     /// How many calls were answered before their own message came back.
     pub(crate) early: Option<u64>,
+    /// How long a quiet connection heard nothing at most.
+    pub(crate) silence: Option<Duration>,
     pub(crate) faults: Faults,
 }
 
@@ -89,6 +91,7 @@ impl Round {
             slow_ended: None,
             disordered: None,
             early: None,
+            silence: None,
             faults: Faults::default(),
         }
     }
@@ -136,6 +139,7 @@ impl<'a> Meter<'a> {
             slow_ended: None,
             disordered: None,
             early: None,
+            silence: None,
             faults: Faults::default(),
         })
     }

@@ -47,7 +47,7 @@ pub(crate) fn run(suite: &Suite) -> anyhow::Result<()> {
     let count = planned.len();
     for (at, (row, workload)) in planned.into_iter().enumerate() {
         let place = format!("{} of {count}: {}, ", at + 1, row.name);
-        let mut report = Report::new(workload.describe(), workload.unit(), &[]);
+        let mut report = Report::new(&workload, &[]);
         // Every row has its own servers: what has become of one says nothing of the next.
         let measured = measure(row, &workload, redis.as_deref(), &place, &mut report);
         table.outcomes.push(Outcome {
@@ -80,7 +80,7 @@ fn measure(
         subjects.push(limit.subject()?);
         limits.push(limit);
     }
-    *report = Report::new(workload.describe(), workload.unit(), &subjects);
+    *report = Report::new(workload, &subjects);
     rounds::run(workload, &subjects, place, report)
 }
 

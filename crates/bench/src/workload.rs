@@ -25,6 +25,16 @@ impl Workload {
         }
     }
 
+    /// Whether what waits for an answer keeps more from being asked: then a server that is slow is asked less, and latencies flatter it.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        match self {
+            Self::FanOut { fan_out, .. } => fan_out.rate.is_none(),
+            // Nobody asks for anything.
+            Self::Idle { .. } => false,
+            _ => true,
+        }
+    }
+
     pub(crate) fn rounds(&self) -> u32 {
         match self {
             // Memory that was used once is not given back: a second round would measure less than the first.

@@ -245,14 +245,15 @@ mod tests {
                 pids: Vec::new(),
             })
             .collect();
-        let mut report = Report::new(name.to_owned(), "calls", &subjects);
+        let row = ROWS.iter().find(|row| row.name == name).unwrap();
+        let mut report = Report::new(&row.workload(&SUITE).unwrap(), &subjects);
         for (name, rounds) in columns {
             for cpu in *rounds {
                 report.add(name, Round::example(1e6, *cpu));
             }
         }
         Outcome {
-            row: ROWS.iter().find(|row| row.name == name).unwrap(),
+            row,
             report,
             broken: None,
         }
