@@ -13,6 +13,22 @@ pub(crate) struct Figure {
     pub(crate) of: fn(&Round) -> Option<f64>,
 }
 
+/// How much is done; of several connections, by all of them together.
+pub(crate) const PER_SECOND: Figure = Figure {
+    key: "per_second",
+    label: "per second",
+    digits: 0,
+    of: |round| Some(round.count / round.seconds).filter(|value| value.is_finite()),
+};
+
+/// Whether the load generator is well below the server, as it should be.
+pub(crate) const GENERATOR: Figure = Figure {
+    key: "generator_to_server_cpu",
+    label: "generator CPU ÷ server CPU",
+    digits: 2,
+    of: |round| Some(round.own_cpu / round.server_cpu?).filter(|ratio| ratio.is_finite()),
+};
+
 impl Figure {
     /// Whether it is a latency of the workload itself, and not of what happens beside it.
     pub(crate) fn is_latency(&self) -> bool {
@@ -79,12 +95,7 @@ pub(crate) const RESIDENT_OF_ALL_EACH: Figure = Figure {
 /// All of them, as reports show them.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub(crate) const FIGURES: &[Figure] = &[
-    Figure {
-        key: "per_second",
-        label: "per second",
-        digits: 0,
-        of: |round| Some(round.count / round.seconds).filter(|value| value.is_finite()),
-    },
+    PER_SECOND,
     SERVER_CPU,
     Figure {
         key: "generator_cpu_seconds_per_million",
@@ -92,6 +103,7 @@ pub(crate) const FIGURES: &[Figure] = &[
         digits: 2,
         of: |round| per_million(round.own_cpu, round.count),
     },
+    GENERATOR,
     Figure {
         key: "p50_microseconds",
         label: "latency p50, µs",

@@ -52,23 +52,29 @@ async fn a_table_with_its_method_is_measured_without_a_server() {
         markdown.starts_with("| what | server | compared with | ratio |"),
         "{markdown}"
     );
-    assert_eq!(lines(&markdown, "").len(), 5, "{markdown}");
+    assert_eq!(lines(&markdown, "").len(), 6, "{markdown}");
     let depth_1 = lines(&markdown, "echo, depth 1:");
     let depth_16 = lines(&markdown, "echo, depth 16:");
-    assert_eq!((depth_1.len(), depth_16.len()), (1, 2), "{markdown}");
+    assert_eq!((depth_1.len(), depth_16.len()), (2, 2), "{markdown}");
     let expected = [
         (&depth_1[0], "one write: "),
+        (&depth_1[1], "coalesced: "),
         (&depth_16[0], "one write: "),
         (&depth_16[1], "coalesced: "),
     ];
     for (cells, limit) in expected {
-        assert_eq!(cells.len(), 6, "{markdown}");
+        assert_eq!(cells.len(), 8, "{markdown}");
         let server: f64 = cells[1].parse().unwrap();
         assert!(server > 0.0, "{markdown}");
         let compared = cells[2].strip_prefix(limit).unwrap();
         assert!(compared.parse::<f64>().is_ok(), "{markdown}");
     }
     assert!(["yes", "no", "-"].contains(&depth_1[0][5]), "{markdown}");
+    for (at, above) in [(6, 100.0), (7, 0.0)] {
+        let said: f64 = depth_1[0][at].replace(',', "").parse().unwrap();
+        assert!(said > above, "{markdown}");
+        assert_eq!(depth_1[1][at], "", "{markdown}");
+    }
     for expected in [
         "One round of 0.5 s after 0.1 s",
         concat!("hubcast ", env!("CARGO_PKG_VERSION")),
@@ -98,6 +104,10 @@ async fn three_servers_on_a_redis_of_its_own_are_compared_with_one() {
         assert_eq!(row["report"]["unit"], "deliveries", "{report}");
         let rounds = &row["report"]["subjects"]["server"]["rounds"];
         assert!(rounds[0]["count"].as_f64() > Some(0.0), "{report}");
+        for figure in ["per_second", "generator_to_server_cpu"] {
+            assert_eq!(row[figure]["median"], rounds[0][figure], "{report}");
+            assert!(rounds[0][figure].as_f64() > Some(0.0), "{report}");
+        }
     }
     let line = &three["lines"][0];
     assert_eq!(line["compared_with"], alone["name"], "{report}");
@@ -114,7 +124,7 @@ async fn rows_that_need_a_redis_are_left_out_without_one_and_fail_if_it_does_not
     let left_out = "Redis, three servers, calm, 1,000 members, 64 B, 20 per second";
     let ran = suite(&["--only", "calm"], &[("PATH", "/nowhere")]).await;
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert_eq!(lines(&ran.stdout, "fan-out, calm").len(), 2);
+    assert_eq!(lines(&ran.stdout, "fan-out, calm").len(), 4);
     assert!(lines(&ran.stdout, "Redis").is_empty(), "{}", ran.stdout);
     let said = format!("Left out, as there is no redis-server: {left_out}.");
     assert!(ran.stdout.contains(&said), "{}", ran.stdout);
@@ -143,7 +153,7 @@ async fn a_suite_that_is_killed_takes_its_servers_along() {
     let parent = process.id();
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
     let children: Vec<&str> = children.split_whitespace().collect();
-    assert_eq!(children.len(), 2, "the server and one limit");
+    assert_eq!(children.len(), 3, "the server and the limits");
     process.kill();
     for child in children {
         until(LIMIT, format!("process {child} ends"), async || {

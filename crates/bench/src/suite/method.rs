@@ -24,6 +24,10 @@ pub(crate) fn describe(suite: &Suite) -> String {
          a connection at once. Processor time, user and system, is that of the servers alone, all of them together, without Redis, per million calls, \
          deliveries or connections; it is counted in ticks of {:.0} ms.\n\
          \n\
+         *Per second* is how many of those the server managed, not what it could with more processors. *Generator* is the processor time of the load \
+         generator as a ratio to the server's: near one and above, it is the generator that decides how much is done, as it does beside the coalesced limit, \
+         which needs far less than whoever counts what it sends. Then processor time per message still compares; throughput does not.\n\
+         \n\
          {}.\n",
         suite.seconds,
         suite.warm_up,

@@ -108,7 +108,7 @@ const fn joined(name: &'static str, command: &'static str, lines: &'static [Line
     }
 }
 
-const SATURATED: &[Line] = &[cpu(ONE_WRITE, Some(0.25))];
+const SATURATED: &[Line] = &[cpu(ONE_WRITE, Some(0.25)), cpu(COALESCED, None)];
 
 /// What a loud room costs calls, and a small room, beside it. Only one limit answers soon enough to be compared with: one write per message to a large room
 /// keeps everybody else waiting for seconds.
@@ -139,7 +139,7 @@ pub(crate) static ROWS: &[Row] = &[
     alone(
         "echo, depth 1",
         "echo --connections 50 --depth 1",
-        &[cpu(ONE_WRITE, Some(1.5))],
+        &[cpu(ONE_WRITE, Some(1.5)), cpu(COALESCED, None)],
     ),
     alone(
         "echo, depth 16",
@@ -191,20 +191,30 @@ pub(crate) static ROWS: &[Row] = &[
         "fan-out --strict --members 1000 --bytes 64 --rate 20",
         &[
             cpu(ONE_WRITE, Some(1.5)),
+            cpu(COALESCED, None),
             milliseconds("latency p99, ms", P99, ONE_WRITE, Some(1.3)),
+            milliseconds("latency p99, ms", P99, COALESCED, None),
         ],
     ),
     alone(
         "growth, saturated, 10,000 members, 64 B, 1 sender",
         "fan-out --strict --members 10000 --bytes 64 --senders 1",
-        &[cpu(Against::Row(SMALL), Some(1.3))],
+        &[
+            cpu(Against::Row(SMALL), Some(1.3)),
+            cpu(ONE_WRITE, None),
+            cpu(COALESCED, None),
+        ],
     ),
     alone(
         "rooms, 100 of 10, all talk",
         "rooms --strict --rooms 100 --members 10",
-        &[cpu(ONE_WRITE, Some(1.2))],
+        &[cpu(ONE_WRITE, Some(1.2)), cpu(COALESCED, None)],
     ),
-    alone("churn", "churn", &[cpu(ONE_WRITE, Some(3.0))]),
+    alone(
+        "churn",
+        "churn",
+        &[cpu(ONE_WRITE, Some(3.0)), cpu(COALESCED, None)],
+    ),
     alone(
         "idle, 10,000 connections",
         "idle --connections 10000",
@@ -259,13 +269,12 @@ impl Row {
 
     /// The raw limits that its lines are compared with.
     pub(crate) fn limits(&self) -> Vec<Writes> {
-        let limits = self.lines.iter().filter_map(|line| match line.against {
-            Against::Limit(writes) => Some(writes),
-            Against::Row(_) | Against::Nothing => None,
-        });
-        let mut limits: Vec<Writes> = limits.collect();
-        limits.dedup();
-        limits
+        let is_needed = |writes: &Writes| {
+            let mut lines = self.lines.iter();
+            lines.any(|line| line.against == Against::Limit(*writes))
+        };
+        let limits = [Writes::Each, Writes::Together];
+        limits.into_iter().filter(is_needed).collect()
     }
 
     /// Whether its name contains this, or that of a row that is compared with it does.
@@ -344,6 +353,27 @@ mod tests {
         }
         let names: HashSet<&str> = ROWS.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), ROWS.len(), "no two have the same name");
+    }
+
+    #[test]
+    fn what_costs_processor_time_alone_is_compared_with_both_limits() {
+        let mut compared = 0;
+        for row in ROWS {
+            let costs = |line: &&Line| line.figure.key == SERVER_CPU.key;
+            if row.servers == Servers::Alone && row.lines.iter().any(|line| costs(&line)) {
+                assert_eq!(
+                    row.limits(),
+                    [Writes::Each, Writes::Together],
+                    "{}",
+                    row.name
+                );
+                let lines = row.lines.iter().filter(costs);
+                let limits = lines.filter(|line| matches!(line.against, Against::Limit(_)));
+                assert_eq!(limits.count(), 2, "{}", row.name);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 14);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::args::Suite;
+use crate::figures::{Figure, GENERATOR, PER_SECOND};
 use crate::limit_process;
 use crate::process::tick;
 use crate::report::{Report, SERVER};
@@ -42,6 +43,13 @@ struct Entry<'a> {
 }
 
 impl Outcome {
+    /// A figure of the server that is said of the row, and not of one of its lines. Connections that only stay do nothing that could be counted.
+    fn of_row(&self, figure: &Figure) -> Option<Spread> {
+        let idle = self.row.command.starts_with("idle");
+        let spread = self.report.spread(SERVER, figure);
+        spread.filter(|_| !idle)
+    }
+
     /// What went wrong, if anything did.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.broken {
@@ -63,8 +71,8 @@ impl Table<'_> {
 
     /// A table and the method, to be put into a document as it is.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = "| what | server | compared with | ratio | goal, at most | reached |\n\
-                        | --- | ---: | ---: | ---: | ---: | --- |\n"
+        let mut text = "| what | server | compared with | ratio | goal, at most | reached | per second | generator |\n\
+                        | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |\n"
             .to_owned();
         for entry in self.entries() {
             let _ = writeln!(text, "| {} |", entry.cells().join(" | "));
@@ -93,6 +101,8 @@ impl Table<'_> {
                 "name": outcome.row.name,
                 "command": outcome.row.command,
                 "failure": outcome.failure(),
+                "per_second": outcome.of_row(&PER_SECOND).map(spread_json),
+                "generator_to_server_cpu": outcome.of_row(&GENERATOR).map(spread_json),
                 "lines": lines,
                 "report": outcome.report.json(),
             })
@@ -159,7 +169,20 @@ impl Entry<'_> {
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    /// What is said of a row, once for all its lines.
+    fn once(&self, figure: &Figure) -> String {
+        let is_first = self.outcome.row.lines.first();
+        if !is_first.is_some_and(|first| std::ptr::eq(first, self.line)) {
+            return String::new();
+        }
+        let spread = self.outcome.of_row(figure);
+        spread.map_or_else(
+            || "-".to_owned(),
+            |spread| grouped(spread.median, figure.digits),
+        )
+    }
+
+    fn cells(&self) -> [String; 8] {
         let digits = self.line.digits;
         let show = |spread: Option<Spread>, digits| {
             spread.map_or_else(|| "-".to_owned(), |spread| spread.show(digits))
@@ -181,19 +204,13 @@ impl Entry<'_> {
             show(self.ratio, 2),
             self.line.goal.map_or_else(|| "-".to_owned(), goal),
             reached.to_owned(),
+            self.once(&PER_SECOND),
+            self.once(&GENERATOR),
         ]
     }
 
     fn json(&self) -> Value {
-        let spread = |spread: Option<Spread>| {
-            spread.map(|spread| {
-                json!({
-                    "lowest": spread.lowest,
-                    "median": spread.median,
-                    "highest": spread.highest,
-                })
-            })
-        };
+        let spread = |spread: Option<Spread>| spread.map(spread_json);
         json!({
             "what": self.line.what,
             "figure": self.line.figure.key,
@@ -205,6 +222,14 @@ impl Entry<'_> {
             "reached": self.reached,
         })
     }
+}
+
+fn spread_json(spread: Spread) -> Value {
+    json!({
+        "lowest": spread.lowest,
+        "median": spread.median,
+        "highest": spread.highest,
+    })
 }
 
 /// A goal without digits that say nothing.
@@ -272,7 +297,10 @@ mod tests {
         let start = format!("| {name}");
         let line = markdown.lines().find(|line| line.starts_with(&start));
         let line = line.unwrap_or_else(|| panic!("{name} is not in\n{markdown}"));
-        let cells = line.trim_matches('|').split(" | ");
+        let cells = line
+            .trim_start_matches("| ")
+            .trim_end_matches(" |")
+            .split(" | ");
         cells.map(|cell| cell.trim().to_owned()).collect()
     }
 
@@ -292,9 +320,11 @@ mod tests {
             "1.75 (1.50–2.00)",
             "1.5",
             "no",
+            "500,000",
+            "0.02",
         ];
         assert_eq!(cells(&markdown, "echo, depth 1"), wanted);
-        let reached = ["0.25", "0.25", "yes"];
+        let reached = ["0.25", "0.25", "yes", "500,000", "0.10"];
         assert_eq!(cells(&markdown, SMALL)[3..], reached);
         assert!(markdown.contains("2 rounds of 2 s after 1 s"), "{markdown}");
         assert!(markdown.contains("hubcast 0."), "{markdown}");
@@ -307,6 +337,8 @@ mod tests {
         assert_eq!(line["reached"], false);
         let rounds = &json["rows"][1]["report"]["subjects"]["server"]["rounds"];
         assert_eq!(rounds.as_array().map(Vec::len), Some(2));
+        assert_eq!(json["rows"][1]["per_second"]["median"], 500_000.0);
+        assert_eq!(json["rows"][1]["generator_to_server_cpu"]["median"], 0.1);
     }
 
     #[test]
@@ -318,11 +350,12 @@ mod tests {
         let small = outcome(SMALL, &[(SERVER, &[2.0]), (ONE_WRITE, &[9.0])]);
         let growth = outcome(GROWTH, &[(SERVER, &[2.4])]);
         let markdown = table(vec![depth_16, small, growth]).markdown();
-        assert!(markdown.contains("| one write: 6.00 | 0.50 | - | - |"));
-        assert!(markdown.contains("| coalesced: 1.00 | 3.00 | 4 | yes |"));
+        assert!(markdown.contains("| one write: 6.00 | 0.50 | - | - | 500,000 | 0.03 |"));
+        // What is true of the row is said once.
+        assert!(markdown.contains("| coalesced: 1.00 | 3.00 | 4 | yes |  |  |"));
         let compared = format!("{SMALL}: 2.00");
         let wanted = ["2.40", &compared, "1.20", "1.3", "yes"];
-        assert_eq!(cells(&markdown, GROWTH)[1..], wanted);
+        assert_eq!(cells(&markdown, GROWTH)[1..6], wanted);
     }
 
     #[test]
@@ -335,9 +368,9 @@ mod tests {
         let markdown = table(vec![outcome]).markdown();
         let lines = "idle, 10,000 connections: resident";
         let of_all = cells(&markdown, &format!("{lines} in all"));
-        assert_eq!(of_all[1..], ["4,321", "-", "-", "4,096", "no"]);
+        assert_eq!(of_all[1..], ["4,321", "-", "-", "4,096", "no", "-", "-"]);
         let each = cells(&markdown, &format!("{lines} per"));
-        assert_eq!(each[1..], ["3,000", "-", "-", "-", "-"]);
+        assert_eq!(each[1..6], ["3,000", "-", "-", "-", "-"]);
     }
 
     #[test]
@@ -357,7 +390,7 @@ mod tests {
             assert_eq!(cells(&markdown, name)[5], "FAILED");
         }
         // What it would be compared with is worth nothing.
-        assert_eq!(cells(&markdown, GROWTH)[3..], ["-", "1.3", "-"]);
+        assert_eq!(cells(&markdown, GROWTH)[3..6], ["-", "1.3", "-"]);
         for expected in [
             "1 sender: 7 lost, 0 doubled",
             "FAILED: churn: the server has closed the connection",
