@@ -22,6 +22,7 @@ use crate::outbox::{Full, Outbox};
 use crate::sequence::Received;
 use crate::transport::Transport;
 use crate::users::AuthenticationExpiration;
+use crate::writers::{Audience, Delivery};
 
 /// A client that has a transport. Shared by the task that reads it, and by everybody who sends to it.
 #[derive(Debug)]
@@ -226,17 +227,15 @@ impl Connection {
         self.outbox.attach(|first| Frame::sequence(encoding, first))
     }
 
-    /// Queues a message that others get, too.
+    /// Queues a message for one.
     pub(crate) fn deliver(self: &Arc<Self>, broadcast: &Broadcast) {
-        if self.enqueue(broadcast) {
-            self.list();
-        }
+        Delivery::new(&self.lifetime.writers, broadcast).to(self);
     }
 
-    /// The same; true if the connection must be [listed](crate::writers::Writers::list).
-    pub(crate) fn enqueue(&self, broadcast: &Broadcast) -> bool {
+    /// Queues a message that others get, too; true if the connection must be [listed](crate::writers::Writers::list).
+    pub(crate) fn enqueue(&self, broadcast: &Broadcast, audience: Audience) -> bool {
         if let Some(frame) = broadcast.frame(self.encoding()) {
-            return self.push(frame.clone());
+            return self.push(frame.clone(), audience);
         }
         tracing::debug!(
             connection = &*self.id,
@@ -247,20 +246,17 @@ impl Connection {
 
     /// Queues a message that the client did not ask for. A connection that has no room for it is ended.
     pub(crate) fn send(self: &Arc<Self>, frame: Frame) {
-        if self.push(frame) {
-            self.list();
+        if self.push(frame, Audience::Few) {
+            let writers = &self.lifetime.writers;
+            writers.list(Audience::Few, [Arc::clone(self)]);
         }
     }
 
-    fn push(&self, frame: Frame) -> bool {
-        self.outbox.push(frame).unwrap_or_else(|Full| {
+    fn push(&self, frame: Frame, audience: Audience) -> bool {
+        self.outbox.push(frame, audience).unwrap_or_else(|Full| {
             self.end(CloseReason::TooSlow);
             false
         })
-    }
-
-    fn list(self: &Arc<Self>) {
-        self.lifetime.writers.list([Arc::clone(self)]);
     }
 
     /// Queues an answer to a call of the client, or an item of one.
@@ -350,7 +346,7 @@ impl Connection {
     /// authenticated, and says how far the client's messages have come.
     ///
     /// Pings and silence are not for long polling, where every poll is a sign of life and what waits may wait for the next one.
-    pub(crate) fn tick(self: &Arc<Self>, options: &HubOptions, ping: &Broadcast) {
+    pub(crate) fn tick(self: &Arc<Self>, options: &HubOptions, pings: &mut Delivery<'_>) {
         let clock = &self.clock;
         let now = clock.now();
         // Looked at first: what makes silence count comes behind what was heard.
@@ -383,7 +379,7 @@ impl Connection {
         // Counted from the last ping, whatever else was sent since: that is what ASP.NET Core does.
         if since(&clock.pinged) >= options.keep_alive_interval {
             clock.pinged.store(now, Ordering::Relaxed);
-            self.deliver(ping);
+            pings.to(self);
         }
         let ack = self.received().and_then(|mut received| received.ack_due());
         if let Some(sequence_id) = ack {
@@ -444,9 +440,10 @@ mod tests {
                     connection.set_reading_paused(false);
                 }
             });
+            let mut pings = Delivery::new(&lifetime.writers, &ping);
             for (round, connection) in connections.iter().enumerate() {
                 meet(round);
-                connection.tick(&options, &ping);
+                connection.tick(&options, &mut pings);
             }
         });
         let ended = connections

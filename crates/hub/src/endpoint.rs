@@ -27,6 +27,7 @@ use crate::requests::serve;
 use crate::tokens::Tokens;
 use crate::transport::session::Sessions;
 use crate::users::{UserIdOfMiddleware, UserIdProvider};
+use crate::writers::Delivery;
 
 /// How often time-outs and pings are looked at: once a second, as in ASP.NET Core.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -276,7 +277,10 @@ pub(crate) async fn beat(lifetime: Weak<Lifetime>, sessions: Arc<Sessions>) {
         let Some(lifetime) = lifetime.upgrade() else {
             return;
         };
-        lifetime.for_each(|connection| connection.tick(&lifetime.options, &ping));
+        let mut pings = Delivery::new(&lifetime.writers, &ping);
+        pings.expects(lifetime.connection_count());
+        lifetime.for_each(|connection| connection.tick(&lifetime.options, &mut pings));
+        drop(pings);
         sessions.reap(lifetime.options.disconnect_timeout);
     }
 }

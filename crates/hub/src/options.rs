@@ -57,12 +57,13 @@ pub struct HubOptions {
     /// The most bytes of a client's messages that wait for the hub, unread or unstarted, before the server stops
     /// reading from that client. Default: 65 536 (`ApplicationMaxBufferSize`).
     pub application_max_buffer_size: usize,
-    /// The most bytes that wait to be written to one client. Default: 4 194 304.
+    /// The most bytes that wait to be written to one client. Default: 4 194 304. Of what others say, one message may wait for each 256 of
+    /// them at most, however short it is: 16 384.
     ///
     /// A sender never waits for a stranger, so a client that reads more slowly than a room talks is closed when
     /// this is full (`CloseReason::TooSlow`). ASP.NET Core makes the sender wait instead, at 65 536 bytes. The
-    /// bytes of a broadcast are shared among all who have not read it, so ten slow members cost little more
-    /// than one. Four mebibytes let an ordinary client sleep through a burst of a few seconds.
+    /// bytes of a broadcast are shared among all who have not read it; each has a queue of its own, which may take 400 000 bytes when it is
+    /// full of short messages. Four mebibytes let an ordinary client sleep through a burst of a few seconds.
     pub transport_max_buffer_size: usize,
     /// How long a client may take nothing at all of what waits for it. Default: 10 s. Looked at once a second.
     pub transport_send_timeout: Duration,

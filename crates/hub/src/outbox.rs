@@ -1,6 +1,6 @@
 //! What waits to be written to one client.
 //!
-//! Anybody may push; one transport writes, or a [writer](crate::writers) that it shares its socket with. The queue is bounded in bytes: what does
+//! Anybody may push; one transport writes, or a [writer](crate::writers) that it shares its socket with. The queue is bounded in bytes, and in messages: what does
 //! not fit is refused, and the connection is then closed for being too slow. Nobody ever waits to push.
 //!
 //! How it is written: see [`writing`]. With stateful reconnect the outbox outlives its socket: see [`resumption`].
@@ -17,11 +17,17 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Duration, Instant};
 
 use crate::frame::Frame;
+use crate::writers::Audience;
 use resumption::Resumption;
 use writing::{FRAMES_PER_WRITE, Turn, release};
 
 /// What a frame costs beside its bytes, about: its place in the queue and an allocation.
 const OVERHEAD: usize = 64;
+
+/// Of what the client did not ask for, one message may wait for each so many bytes of the limit, however short it is. Its bytes are shared with other
+/// receivers, its place in the queue is not, and a room full of clients that do not read has very many. Yet everybody may join a large room at once,
+/// of which each of its members is told.
+const BYTES_PER_PLACE: usize = 256;
 
 /// Where an outbox is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,8 @@ pub(crate) struct Full;
 pub(crate) struct Outbox {
     state: Mutex<State>,
     limit: usize,
+    /// How many messages that the client did not ask for may wait.
+    places: usize,
 }
 
 #[derive(Debug)]
@@ -86,6 +94,7 @@ impl Outbox {
                 resumption: None,
             }),
             limit,
+            places: (limit / BYTES_PER_PLACE).max(FRAMES_PER_WRITE),
         }
     }
 
@@ -95,20 +104,22 @@ impl Outbox {
     }
 
     /// Appends a message that the client did not ask for. Does nothing once the outbox takes no more. True if a
-    /// [writer](crate::writers) must be told, by whoever pushes.
+    /// [writer](crate::writers) must be told, by whoever pushes: one of those for the message's audience.
     ///
     /// When it does not fit, everything that waits is dropped but for a frame that has been begun, so that the
     /// memory is free at once and the stream of frames stays whole for a goodbye.
-    pub(crate) fn push(&self, frame: Frame) -> Result<bool, Full> {
+    pub(crate) fn push(&self, frame: Frame, audience: Audience) -> Result<bool, Full> {
         let Some(mut state) = self.append_if_fits(frame, false)? else {
             return Ok(false);
         };
-        if state.turn == Turn::Shared {
-            state.turn = Turn::Listed;
-            return Ok(true);
-        }
-        if state.turn == Turn::Woken {
-            release(state);
+        match (state.turn, audience) {
+            // What is for few does not wait for those who write what is for many.
+            (Turn::Shared, _) | (Turn::Listed(Audience::Many), Audience::Few) => {
+                state.turn = Turn::Listed(audience);
+                return Ok(true);
+            }
+            (Turn::Woken, _) => release(state),
+            _ => {}
         }
         Ok(false)
     }
@@ -137,8 +148,8 @@ impl Outbox {
             return Ok(None);
         }
         // A stranger's pings are answered with two bytes each.
-        let places = state.queue.len() * OVERHEAD;
-        let mut fits = state.bytes + places + frame.len() <= self.limit;
+        let overhead = state.queue.len() * OVERHEAD;
+        let mut fits = state.bytes + overhead + frame.len() <= self.limit;
         if let Some(room) = state.detached() {
             if !frame.is_counted() {
                 return Ok(None);
@@ -147,11 +158,13 @@ impl Outbox {
                 fits &= frame.len() <= *room;
                 *room = room.saturating_sub(frame.len());
             }
+        } else if !is_answer {
+            fits &= state.queue.len() < self.places;
         }
         // A single message may be larger than the limit; it is refused only behind others.
         if state.bytes > 0 && !fits {
-            let keep = usize::from(state.written > 0);
-            state.queue.truncate(keep);
+            let begun = state.queue.pop_front().filter(|_| state.written > 0);
+            state.queue = begun.into_iter().collect();
             state.bytes = state.queue.front().map_or(0, Frame::len);
             state.phase = Phase::Overflowed;
             state.resumption = None;
@@ -228,7 +241,7 @@ impl Outbox {
             return Duration::ZERO;
         }
         // While a writer has yet to come, it is not the client that is slow.
-        if moved || state.turn == Turn::Listed {
+        if moved || matches!(state.turn, Turn::Listed(_)) {
             state.stalled_since = None;
         }
         let since = *state.stalled_since.get_or_insert(now);
@@ -318,9 +331,9 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_refused_and_the_memory_is_free_at_once() {
         let outbox = Outbox::new(1_000);
-        outbox.push(frame(400)).unwrap();
-        outbox.push(frame(400)).unwrap();
-        assert_eq!(outbox.push(frame(400)), Err(Full));
+        outbox.push(frame(400), Audience::Few).unwrap();
+        outbox.push(frame(400), Audience::Few).unwrap();
+        assert_eq!(outbox.push(frame(400), Audience::Few), Err(Full));
         assert_eq!(outbox.bytes(), 0);
         // The goodbye still goes out.
         outbox.finish(Some(frame(10)));
@@ -331,10 +344,10 @@ mod tests {
     #[tokio::test]
     async fn a_frame_that_has_been_begun_is_finished_before_the_goodbye() {
         let outbox = Outbox::new(1_000);
-        outbox.push(frame(400)).unwrap();
+        outbox.push(frame(400), Audience::Few).unwrap();
         assert!(write(&outbox, 100).is_pending());
-        outbox.push(frame(400)).unwrap();
-        assert_eq!(outbox.push(frame(400)), Err(Full));
+        outbox.push(frame(400), Audience::Few).unwrap();
+        assert_eq!(outbox.push(frame(400), Audience::Few), Err(Full));
         assert_eq!(outbox.bytes(), 404, "the begun frame");
         assert!(
             write(&outbox, 1_000).is_pending(),
@@ -347,8 +360,8 @@ mod tests {
     #[tokio::test]
     async fn a_single_message_may_be_larger_than_the_limit() {
         let outbox = Outbox::new(100);
-        outbox.push(frame(5_000)).unwrap();
-        assert_eq!(outbox.push(frame(1)), Err(Full));
+        outbox.push(frame(5_000), Audience::Few).unwrap();
+        assert_eq!(outbox.push(frame(1), Audience::Few), Err(Full));
     }
 
     #[tokio::test]
@@ -356,7 +369,10 @@ mod tests {
         let outbox = Outbox::new(1 << 20);
         for number in 0..200u8 {
             outbox
-                .push(Frame::from_payload(Encoding::Json, &[number; 3]))
+                .push(
+                    Frame::from_payload(Encoding::Json, &[number; 3]),
+                    Audience::Few,
+                )
                 .unwrap();
         }
         let seen = written(&outbox);
@@ -376,7 +392,7 @@ mod tests {
             outbox.stalled_for(now).as_secs()
         };
         assert_eq!(stalled_at(0), 0);
-        outbox.push(frame(100)).unwrap();
+        outbox.push(frame(100), Audience::Few).unwrap();
         assert_eq!(stalled_at(1), 0);
         assert_eq!(stalled_at(4), 3);
         assert!(write(&outbox, 1).is_pending());
@@ -393,7 +409,7 @@ mod tests {
             outbox.stalled_for(Instant::now());
             outbox.state().queue.capacity()
         };
-        outbox.push(frame(1)).unwrap();
+        outbox.push(frame(1), Audience::Few).unwrap();
         assert!(write(&outbox, 1_000).is_pending());
         assert!(capacity() > 0);
         assert_eq!(capacity(), 0);
@@ -403,9 +419,9 @@ mod tests {
     async fn a_client_that_reads_nothing_is_stalled_however_often_it_is_sent_something() {
         let outbox = Outbox::new(1_000_000);
         let start = Instant::now();
-        outbox.push(frame(100)).unwrap();
+        outbox.push(frame(100), Audience::Few).unwrap();
         for second in 0..11 {
-            outbox.push(frame(1)).unwrap();
+            outbox.push(frame(1), Audience::Few).unwrap();
             let stalled = outbox.stalled_for(start + Duration::from_secs(second));
             assert_eq!(stalled.as_secs(), second);
         }
@@ -423,14 +439,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_say_takes_little_memory_of_its_own_however_short_it_is() {
+        let outbox = Outbox::new(4 << 20);
+        let shared = frame(1);
+        let most = 16_384;
+        for _ in 0..most {
+            outbox.push(shared.clone(), Audience::Many).unwrap();
+        }
+        let memory = |outbox: &Outbox| outbox.state().queue.capacity() * size_of::<Frame>();
+        assert!(memory(&outbox) <= 400_000, "{}", memory(&outbox));
+        // The client's own answers do not count against it.
+        outbox.push_answer(frame(1)).unwrap();
+        // Begun, and so to be finished.
+        assert!(write(&outbox, 1).is_pending());
+        assert_eq!(outbox.push(shared.clone(), Audience::Many), Err(Full));
+        assert!(memory(&outbox) <= 1_000, "free at once");
+        assert_eq!(outbox.bytes(), shared.len());
+    }
+
+    #[tokio::test]
     async fn what_a_burst_took_is_given_back_by_a_connection_that_is_never_quiet() {
         let outbox = Outbox::new(1 << 20);
-        for _ in 0..10_000 {
-            outbox.push(frame(1)).unwrap();
+        for _ in 0..1_000 {
+            outbox.push(frame(1), Audience::Few).unwrap();
         }
         for _ in 0..3 {
             assert!(write(&outbox, 1 << 20).is_pending());
-            outbox.push(frame(1)).unwrap();
+            outbox.push(frame(1), Audience::Few).unwrap();
             assert!(write(&outbox, 1 << 20).is_pending());
             outbox.stalled_for(Instant::now());
         }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, join, ready};
 use hubcast_protocol::Encoding;
 use tokio::sync::{oneshot, watch};
+use tokio::task::coop::consume_budget;
 use tokio::time::Duration;
 
 use crate::backplane::{Backplane, Receiver};
@@ -41,6 +42,9 @@ use table::ConnectionTable;
 /// ASP.NET Core.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many receivers cost whoever sends as much of its task's turn on the processor as one message of a client does.
+const RECEIVERS_PER_UNIT: usize = 64;
+
 /// Whom a message is for. Exceptions apply to everybody, to groups and to users; servers of ASP.NET Core do not know the
 /// latter.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +63,7 @@ pub(crate) struct Lifetime {
     /// The connections of each user.
     users: GroupTable,
     results: Results,
-    pub(crate) writers: Arc<Writers>,
+    pub(crate) writers: Writers,
     /// How many connections here read MessagePack.
     messagepack_readers: AtomicUsize,
     /// Set when the server goes away; from then on whatever connects is ended at once.
@@ -230,7 +234,13 @@ impl Lifetime {
             return connection.deliver(message);
         }
         let Some(remote) = &self.remote else {
-            return self.deliver(to, except, message);
+            let reached = self.deliver(to, except, message);
+            // Handing out never waits, so the runtime would not notice how long it takes. The message has its place already, and what the
+            // sender does next comes behind it.
+            for _ in 0..reached / RECEIVERS_PER_UNIT {
+                consume_budget().await;
+            }
+            return;
         };
         let (channel, except) = match to {
             To::All => (remote.channels.all(), Some(except)),
@@ -243,8 +253,8 @@ impl Lifetime {
         remote.backplane.publish(&channel, payload).await;
     }
 
-    /// Hands a message to the connections on this server.
-    fn deliver(&self, to: To<'_>, except: &HashSet<String>, message: &Broadcast) {
+    /// Hands a message to the connections on this server; gives how many there were.
+    fn deliver(&self, to: To<'_>, except: &HashSet<String>, message: &Broadcast) -> usize {
         let mut delivery = Delivery::new(&self.writers, message);
         match to {
             // Under the lock, so that everybody sees one order.
@@ -257,6 +267,7 @@ impl Lifetime {
                 }
             }
         }
+        delivery.reached()
     }
 
     /// Puts a connection into a group; done when messages to the group will reach it.
@@ -391,4 +402,35 @@ fn server_name() -> String {
     };
     let unique = u128::from_be_bytes(random::bytes());
     format!("{machine}_{unique:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_sends_much_to_many_lets_others_take_their_turn() {
+        const MESSAGES: usize = 100;
+        let lifetime = Lifetime::start(HubOptions::default(), "Hub", None);
+        let members: Vec<_> = (0..640)
+            .map(|number: u32| Arc::new(Connection::new(number.to_string().into(), &lifetime)))
+            .collect();
+        for member in &members {
+            lifetime.connect(member).await;
+            lifetime.add_local(member, "room").await;
+        }
+        let message = Broadcast::ping();
+        let size = message.frame(Encoding::Json).unwrap().len();
+        let first = Arc::clone(&members[0]);
+        let other = tokio::spawn(async move { first.outbox.bytes() / size });
+        for _ in 0..MESSAGES {
+            let room = To::Group("room");
+            lifetime.send(room, &HashSet::new(), &message).await;
+        }
+        for member in &members {
+            assert_eq!(member.outbox.bytes() / size, MESSAGES);
+        }
+        let seen = other.await.unwrap();
+        assert!(seen < MESSAGES / 2, "it came after {seen} messages");
+    }
 }

@@ -69,6 +69,7 @@ impl ConnectionTable {
 
     /// Hands a message to all, except some.
     pub(crate) fn deliver(&self, except: &HashSet<String>, delivery: &mut Delivery<'_>) {
+        delivery.expects(self.len());
         for connection in self.iter() {
             if except.is_empty() || !except.contains(&*connection.id) {
                 delivery.to(connection);

@@ -139,6 +139,7 @@ mod tests {
     use super::super::Full;
     use super::super::tests::{frame, write, written};
     use super::*;
+    use crate::writers::Audience;
     use hubcast_protocol::Encoding;
 
     fn resumable() -> Outbox {
@@ -154,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_frame_that_has_been_begun_is_begun_anew_on_the_next_socket() {
         let outbox = resumable();
-        outbox.push(frame(50)).unwrap();
+        outbox.push(frame(50), Audience::Few).unwrap();
         assert!(write(&outbox, 20).is_pending());
         assert!(outbox.detach());
         assert!(outbox.attach(sequence));
@@ -165,12 +166,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_counted_is_not_written_again() {
         let outbox = resumable();
-        outbox.push(frame(1)).unwrap();
-        outbox.push(sequence(77)).unwrap();
-        outbox.push(frame(2)).unwrap();
+        outbox.push(frame(1), Audience::Few).unwrap();
+        outbox.push(sequence(77), Audience::Few).unwrap();
+        outbox.push(frame(2), Audience::Few).unwrap();
         assert!(write(&outbox, 4).is_pending());
         assert!(outbox.detach());
-        outbox.push(Frame::ack(Encoding::Json, 5)).unwrap();
+        outbox
+            .push(Frame::ack(Encoding::Json, 5), Audience::Few)
+            .unwrap();
         assert_eq!(outbox.bytes(), frame(1).len() + frame(2).len());
         assert!(outbox.attach(sequence));
         let expected = [sequence(1), frame(1), frame(2)].map(|frame| frame.websocket().to_vec());
@@ -184,8 +187,8 @@ mod tests {
             Outbox::kill,
             Outbox::forgo_resumption,
             |outbox: &Outbox| {
-                outbox.push(frame(500)).unwrap();
-                assert_eq!(outbox.push(frame(500)), Err(Full));
+                outbox.push(frame(500), Audience::Few).unwrap();
+                assert_eq!(outbox.push(frame(500), Audience::Few), Err(Full));
             },
         ] {
             let outbox = resumable();

@@ -11,6 +11,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{Outbox, Phase, State};
 use crate::frame::Frame;
+use crate::writers::Audience;
 
 /// How many frames leave in one system call. Linux takes 1,024 at most; beyond a few dozen the copy into the
 /// socket costs more than the call.
@@ -25,8 +26,8 @@ pub(super) enum Turn {
     Woken,
     /// A writer, which must be told: the transport has nothing to do, and shares its socket.
     Shared,
-    /// A writer, which has been told.
-    Listed,
+    /// A writer, which has been told: one of those for an audience.
+    Listed(Audience),
 }
 
 impl Outbox {
@@ -77,7 +78,7 @@ impl Outbox {
         socket: &mut W,
     ) -> Poll<io::Result<()>> {
         let mut state = self.state();
-        if state.turn != Turn::Listed {
+        if !matches!(state.turn, Turn::Listed(_)) {
             state.turn = Turn::Transport;
         }
         loop {
@@ -109,10 +110,16 @@ impl Outbox {
         }
     }
 
+    /// Whether a writer has been told.
+    #[cfg(test)]
+    pub(crate) fn is_listed(&self) -> bool {
+        matches!(self.state().turn, Turn::Listed(_))
+    }
+
     /// What a writer does that has been told: writes what waits, if the socket takes it. If not, the transport sees to it.
     pub(crate) fn write_shared(&self) {
         let mut state = self.state();
-        if state.turn != Turn::Listed {
+        if !matches!(state.turn, Turn::Listed(_)) {
             return;
         }
         while let Some(socket) = &state.socket {
@@ -186,7 +193,7 @@ impl State {
         }
         self.turn = match self.turn {
             // Not told twice.
-            Turn::Listed => Turn::Listed,
+            listed @ Turn::Listed(_) => listed,
             _ if self.socket.is_some() => Turn::Shared,
             _ => Turn::Woken,
         };
