@@ -39,6 +39,12 @@ use crate::pages::Source;
 use crate::raw::{Limits, RawWebSockets};
 use crate::task_hub::TaskHub;
 
+/// Memory that nobody has needed for ten seconds goes back to the system, by a thread of the allocator's own: what a storm of messages or of clients took is
+/// not kept for ever.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long clients are waited for when the server ends, and after them requests: less than five seconds together.
 const GRACE: Duration = Duration::from_secs(4);
 const HTTP_GRACE: Duration = Duration::from_millis(500);
