@@ -115,14 +115,28 @@ impl RabbitMq {
             self.port
         );
         fs::write(&configuration, text).expect("a temporary folder can be written to");
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("rabbitmq-server"));
+        self.environment(&mut command);
+        command
+            // Makes the script become the node, instead of starting one and waiting for it: so there is one process to kill.
+            .env("detached", "true")
+            // One thread of each kind: it starts sooner, and leaves the machine to what is tested.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 1:1 +SDcpu 1:1 +SDio 1 +A 4 +sbt u -kernel inet_dist_use_interface {127,0,0,1}",
+            );
+        command
+    }
+
+    /// What all programs of this node need.
+    fn environment(&self, command: &mut Command) {
+        let folder = self.folder.path();
+        let configuration = folder.join("rabbitmq.conf");
         command.env_clear();
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
         command
-            // Makes the script become the node, instead of starting one and waiting for it: so there is one process to kill.
-            .env("detached", "true")
             // Erlang's cookie is made and looked for here.
             .env("HOME", folder)
             .env("LANG", "C.UTF-8")
@@ -138,13 +152,17 @@ impl RabbitMq {
             .env("ERL_EPMD_PORT", self.mapper_port.to_string())
             .env("ERL_CRASH_DUMP", "/dev/null")
             // For all Erlang programs that the script starts.
-            .env("ERL_ZFLAGS", "-start_epmd false")
-            // One thread of each kind: it starts sooner, and leaves the machine to what is tested.
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "+S 1:1 +SDcpu 1:1 +SDio 1 +A 4 +sbt u -kernel inet_dist_use_interface {127,0,0,1}",
-            );
-        command
+            .env("ERL_ZFLAGS", "-start_epmd false");
+    }
+
+    /// Says that there is so much memory and no more, in a unit of its own such as `1MB`: with less than it uses, it takes no messages.
+    pub async fn limit_memory(&self, limit: &str) {
+        let mut command = Command::new(program("rabbitmqctl"));
+        self.environment(&mut command);
+        command.args(["set_vm_memory_high_watermark", "absolute", limit]);
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().expect("rabbitmqctl runs");
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// `amqp://127.0.0.1:PORT`.
@@ -328,12 +346,12 @@ async fn accepts(port: u16, process: &mut Process) -> bool {
     accepting.await.0
 }
 
-/// The script that starts a node as whoever runs it. The one that Debian has in the path would become the user `rabbitmq`.
-fn program() -> PathBuf {
-    let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+/// A script that does its work as whoever runs it. The one that Debian has in the path would become the user `rabbitmq`.
+fn program(name: &str) -> PathBuf {
+    let script = Path::new("/usr/lib/rabbitmq/bin").join(name);
     if script.exists() {
-        script.to_owned()
+        script
     } else {
-        PathBuf::from("rabbitmq-server")
+        PathBuf::from(name)
     }
 }

@@ -10,6 +10,9 @@ use std::process::Command;
 
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{Hubcast, RabbitMq, RawWorker};
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
 
 /// A server on a queue of this RabbitMQ, with pauses of a second.
@@ -337,4 +340,224 @@ async fn a_server_that_starts_before_rabbitmq_gets_its_tasks_later() {
     .await;
     assert_eq!(worker.hears().await, "x");
     server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn a_task_that_came_in_copies_makes_no_more_of_them() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = serve(&rabbitmq, &[]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    let channel = rabbitmq.channel().await;
+    // RabbitMQ puts it into the queues of this header, too.
+    let queues = vec![AMQPValue::LongString("tasks".into())];
+    let mut headers = FieldTable::default();
+    headers.insert("CC".into(), AMQPValue::FieldArray(queues.into()));
+    let published = channel.basic_publish(
+        "".into(),
+        "nowhere".into(),
+        BasicPublishOptions::default(),
+        b"no task",
+        BasicProperties::default().with_headers(headers),
+    );
+    published.await.unwrap().await.unwrap();
+    server.tasks_become(DEADLINE, &json!({"dead": 1})).await;
+    // A second one would be on its way to the dead already.
+    server
+        .submit(&json!({"TaskName": "x", "TaskType": 1}))
+        .await;
+    assert_eq!(worker.hears().await, "x");
+    server
+        .tasks_become(DEADLINE, &json!({"dead": 1, "waiting": 0, "done": 1}))
+        .await;
+}
+
+#[tokio::test]
+async fn headers_larger_than_a_frame_of_rabbitmq_stop_nothing() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = serve(&rabbitmq, &[]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    let channel = rabbitmq.channel().await;
+    let large = AMQPValue::LongString("y".repeat(130_900).into());
+    let mut headers = FieldTable::default();
+    headers.insert("x".into(), large);
+    headers.insert(
+        "x-hubcast-attempts".into(),
+        AMQPValue::LongLongInt(u32::MAX.into()),
+    );
+    for body in [&b"no task"[..], task("odd", 1).as_bytes()] {
+        let published = channel.basic_publish(
+            "".into(),
+            "tasks".into(),
+            BasicPublishOptions::default(),
+            body,
+            BasicProperties::default().with_headers(headers.clone()),
+        );
+        published.await.unwrap().await.unwrap();
+    }
+    server
+        .submit(&json!({"TaskName": "x", "TaskType": 1}))
+        .await;
+    let mut heard = [worker.hears().await, worker.hears().await];
+    heard.sort();
+    assert_eq!(heard, ["odd", "x"]);
+    server
+        .tasks_become(DEADLINE, &json!({"dead": 1, "waiting": 0, "done": 2}))
+        .await;
+}
+
+#[tokio::test]
+async fn workers_of_one_type_do_not_slow_those_of_another_down() {
+    let rabbitmq = RabbitMq::start().await;
+    let (one, two) = tokio::join!(serve(&rabbitmq, &[]), serve(&rabbitmq, &[]));
+    let mut idle = RawWorker::join(one.url(), r#"{"id":"idle","types":[1]}"#).await;
+    let mut busy = RawWorker::join_to_answer(two.url(), r#"{"id":"busy","types":[2]}"#).await;
+    // What nobody does stays in the way of nobody.
+    let mut stuck = RawWorker::join_to_answer(one.url(), r#"{"id":"stuck","types":[3]}"#).await;
+    let tasks: Vec<String> = (0..5).map(|number| task(&number.to_string(), 3)).collect();
+    rabbitmq.publish_all("", "tasks", &tasks).await;
+    stuck.hears().await;
+    let tasks: Vec<String> = (0..60).map(|number| task(&number.to_string(), 2)).collect();
+    rabbitmq.publish_all("", "tasks", &tasks).await;
+    rabbitmq
+        .publish("", "tasks", task("last", 1).as_bytes())
+        .await;
+    tokio::join!(
+        async {
+            for _ in 0..60 {
+                let told = busy.hears_json().await;
+                busy.say(&json!({"done": told["id"]}).to_string()).await;
+            }
+        },
+        async {
+            assert_eq!(idle.hears().await, "last");
+        },
+    );
+}
+
+#[tokio::test]
+async fn what_is_done_is_taken_out_of_a_rabbitmq_that_is_short_of_memory() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = serve(&rabbitmq, &[]).await;
+    let mut worker = RawWorker::join_to_answer(server.url(), "a").await;
+    let tasks: Vec<String> = (0..20).map(|number| task(&number.to_string(), 1)).collect();
+    rabbitmq.publish_all("", "tasks", &tasks).await;
+    let first = worker.hears_json().await;
+    rabbitmq.limit_memory("1MB").await;
+    // To be published again, which is not possible now; a worker that comes is told to others, neither.
+    let mut other = RawWorker::join_to_answer(server.url(), "b").await;
+    let refusal = json!({"refuse": first["id"], "reason": "not now"}).to_string();
+    worker.say(&refusal).await;
+    for _ in 0..19 {
+        let (who, told) = tokio::select! {
+            told = worker.hears_json() => (&mut worker, told),
+            told = other.hears_json() => (&mut other, told),
+        };
+        who.say(&json!({"done": told["id"]}).to_string()).await;
+    }
+    let body = server.get("/readyz").await.body;
+    assert!(body.contains("RabbitMQ takes no messages"), "{body}");
+    rabbitmq.limit_memory("4GB").await;
+    let told = tokio::select! {
+        told = worker.hears_json() => told,
+        told = other.hears_json() => told,
+    };
+    assert_eq!(told["task"], first["task"]);
+}
+
+#[tokio::test]
+async fn of_two_workers_with_one_id_that_come_to_two_servers_at_once_one_stays() {
+    let rabbitmq = RabbitMq::start().await;
+    let (one, two) = tokio::join!(serve(&rabbitmq, &[]), serve(&rabbitmq, &[]));
+    for round in 0..10 {
+        let id = format!("w{round}");
+        let (mut first, mut second) = tokio::join!(
+            RawWorker::join(one.url(), &id),
+            RawWorker::join(two.url(), &id)
+        );
+        let (code, reason) = tokio::select! {
+            end = first.ends() => end,
+            end = second.ends() => end,
+        }
+        .unwrap();
+        assert_eq!(
+            (code, reason.as_str()),
+            (1011, "A new client with same id was connected!")
+        );
+        let left = async || {
+            let (one, two) = (one.tasks().await, two.tasks().await);
+            let here = [one, two].map(|tasks| tasks["workers"].as_array().unwrap().clone());
+            here.concat()
+                .iter()
+                .filter(|it| it["id"] == json!(id))
+                .count()
+        };
+        assert_eq!(left().await, 1);
+        // Both servers have told each other all they had to when a task has gone through.
+        let submitted = one.submit(&json!({"TaskName": id, "TaskType": 1})).await;
+        let heard = tokio::select! {
+            Ok(heard) = first.next() => heard,
+            Ok(heard) = second.next() => heard,
+        };
+        assert_eq!(heard, id, "{submitted}");
+        assert_eq!(left().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_moves_while_rabbitmq_is_away_is_on_one_server_afterwards() {
+    let mut rabbitmq = RabbitMq::start().await;
+    let (one, two) = tokio::join!(serve(&rabbitmq, &[]), serve(&rabbitmq, &[]));
+    let mut before = RawWorker::join(one.url(), "a").await;
+    rabbitmq.vanish();
+    let mut after = RawWorker::join(two.url(), "a").await;
+    two.tasks_become(DEADLINE, &json!({"waiting": null})).await;
+    rabbitmq.appear().await;
+    let (code, _) = before.ends().await.unwrap();
+    assert_eq!(code, 1011);
+    until(DEADLINE, "a task is taken", async || {
+        match one.post("/tasks", &task("x", 1)).await.status {
+            202 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(after.hears().await, "x");
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_used_is_said_to_be_so() {
+    let rabbitmq = RabbitMq::start().await;
+    let channel = rabbitmq.channel().await;
+    let options = ExchangeDeclareOptions::default();
+    let declared = channel.exchange_declare(
+        "tasks.servers".into(),
+        ExchangeKind::Topic,
+        options,
+        FieldTable::default(),
+    );
+    declared.await.unwrap();
+    let server = Hubcast::start(&["--amqp", &rabbitmq.url()]).await;
+    until(DEADLINE, "the server says why", async || {
+        let body = server.get("/readyz").await.body;
+        if body.contains("tasks.servers") {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    let refused = server.post("/tasks", &task("x", 1)).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.body.contains("tasks.servers"), "{}", refused.body);
+    let options = ExchangeDeleteOptions::default();
+    let deleted = channel.exchange_delete("tasks.servers".into(), options);
+    deleted.await.unwrap();
+    until(DEADLINE, "a task is taken", async || {
+        match server.post("/tasks", &task("x", 1)).await.status {
+            202 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(server.get("/readyz").await.body, r#"{"status":"ready"}"#);
 }

@@ -60,6 +60,7 @@ pub struct Link(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    url: AmqpUrl,
     status: watch::Receiver<LinkStatus>,
     connections: watch::Receiver<Option<Arc<Connection>>>,
     task: AbortHandle,
@@ -76,12 +77,21 @@ impl Link {
     pub fn open(url: AmqpUrl) -> Self {
         let (status, status_seen) = watch::channel(LinkStatus::Connecting);
         let (connections, connections_seen) = watch::channel(None);
-        let keeping = tokio::spawn(async move { match keep(&url, &status, &connections).await {} });
+        let kept = url.clone();
+        let keeping =
+            tokio::spawn(async move { match keep(&kept, &status, &connections).await {} });
         Self(Arc::new(Shared {
+            url,
             status: status_seen,
             connections: connections_seen,
             task: keeping.abort_handle(),
         }))
+    }
+
+    /// A second connection to the same RabbitMQ. While RabbitMQ is short of memory or disk it does not listen to connections that publish, not even to acknowledgements, which would
+    /// help; so whoever does both has two.
+    pub fn another(&self) -> Self {
+        Self::open(self.0.url.clone())
     }
 
     /// How things stand, now and from now on.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use hubcast::{BackplaneStatus, HubContext};
+use hubcast_broker::tasks::TaskCentre;
 use hubcast_broker::{Link, LinkStatus};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ pub(crate) const TASK_HUB: &str = "/taskHub";
 pub(crate) struct Probes {
     pub(crate) chat: HubContext,
     pub(crate) rabbitmq: Option<Link>,
+    pub(crate) tasks: TaskCentre,
     /// What is wrong with feeds.
     pub(crate) feeds: FeedTroubles,
     pub(crate) draining: Arc<AtomicBool>,
@@ -66,6 +68,7 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, Json<Value>) {
         Some(BackplaneStatus::Disconnected { reason }) => Some(format!("Redis is away: {reason}")),
     });
     reasons.extend(probes.rabbitmq.as_ref().and_then(missing));
+    reasons.extend(probes.tasks.trouble().map(|it| format!("no tasks: {it}")));
     reasons.extend(probes.feeds.now());
     let body = if reasons.is_empty() {
         json!({ "status": "ready" })

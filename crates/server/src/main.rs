@@ -181,10 +181,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         Some(link) => TaskCentre::on_rabbitmq(options, link.clone(), &settings.task_queue),
         None => TaskCentre::in_memory(options),
     };
-    let hub = TaskHub {
-        centre: centre.clone(),
-    };
-    let workers = HubEndpoint::new(hub).options(HubOptions {
+    let workers = HubEndpoint::new(TaskHub::new(centre.clone())).options(HubOptions {
         allowed_origins: allowed_origins.clone(),
         ..HubOptions::default()
     });
@@ -204,6 +201,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     let probes = Probes {
         chat: chat.context(),
         rabbitmq: link.clone(),
+        tasks: centre.clone(),
         feeds: feeds.troubles(),
         draining: Arc::clone(&draining),
     };

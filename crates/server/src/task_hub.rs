@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 /// The hub at `/taskHub`. Its clients implement `ExecuteTask({id, name, type, attempt})`, whose result, whatever it is, says that the task is
 /// done, and whose error that the client does not do it.
 pub(crate) struct TaskHub {
-    pub(crate) centre: TaskCentre,
+    centre: TaskCentre,
 }
 
 /// What is kept with a connection that is a worker's.
@@ -50,6 +50,10 @@ impl Hub for TaskHub {
 }
 
 impl TaskHub {
+    pub(crate) fn new(centre: TaskCentre) -> Self {
+        Self { centre }
+    }
+
     /// Makes the caller a worker: its id, the types of tasks that it can do (`null` is all), and how many it can have at once (`null` is one).
     #[expect(clippy::unused_async, reason = "every hub method is async")]
     async fn register(

@@ -16,8 +16,23 @@ use super::{Refusal, TaskOptions};
 /// One arrival of a task here. The queue that it came from gives the numbers, and none twice.
 pub(crate) type DeliveryId = u64;
 
-/// One stay of a worker here.
+/// One stay of a worker at a server. Of two stays the later one has the greater key, also on different servers if one has [heard](Board::heard_of) of the other; otherwise
+/// their clocks decide.
 pub(crate) type WorkerKey = u64;
+
+/// For how long a task may wait here while a worker has room that cannot do it: it is in the way of what that worker could do.
+pub(crate) const IN_THE_WAY: Duration = Duration::from_millis(200);
+
+/// What there is for a type of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// A worker that has room.
+    Room,
+    /// Workers, and all are busy.
+    Busy,
+    /// No worker.
+    Nobody,
+}
 
 /// A task that has come from the queue and has to go back to it, one way or another.
 #[derive(Debug, Clone)]
@@ -38,7 +53,7 @@ pub(crate) enum Notice {
     /// The worker takes no tasks any more.
     Closed(WorkerKey),
     /// A worker with this id is here now, and so nowhere else.
-    Joined(String),
+    Joined(String, WorkerKey),
     /// The task is done.
     Done(DeliveryId),
     /// The task shall come again later; it has been tried so often.
@@ -103,10 +118,13 @@ impl Worker {
         types.is_none_or(|types| types.contains(&kind))
     }
 
-    fn has_room_for(&self, delivery: &Delivery) -> bool {
+    fn has_room(&self) -> bool {
         self.held.len() < self.registration.capacity as usize
-            && !self.held.contains_key(&delivery.id)
-            && self.can_do(delivery.task.kind)
+    }
+
+    /// Whether it will get the task, if not now. What it had and was taken away from it, it does not get again while it may still be busy with it.
+    fn may_have(&self, delivery: &Delivery) -> bool {
+        self.is_open && self.can_do(delivery.task.kind) && !self.held.contains_key(&delivery.id)
     }
 
     /// Which part of what it can have it has; lower is less loaded.
@@ -157,17 +175,18 @@ impl Board {
         let _ = self.queue.send(notice);
     }
 
-    /// A worker has come. One with the same id has to go.
+    /// A worker has come. One with the same id has to go. `clock` is the time in milliseconds that all servers have.
     pub(crate) fn join(
         &mut self,
         registration: Registration,
         orders: UnboundedSender<Order>,
+        clock: u64,
         now: Instant,
     ) -> WorkerKey {
-        self.last_key += 1;
-        let key = self.last_key;
+        let key = clock.max(self.last_key + 1);
+        self.last_key = key;
         let before = self.ids.insert(registration.id.clone(), key);
-        self.tell(Notice::Joined(registration.id.clone()));
+        self.tell(Notice::Joined(registration.id.clone(), key));
         let capacity = registration.capacity;
         let worker = Worker {
             registration,
@@ -184,14 +203,27 @@ impl Board {
         key
     }
 
-    /// A worker with that id is on another server now.
-    pub(crate) fn replace(&mut self, id: &str, now: Instant) {
-        if let Some(key) = self.ids.get(id).copied() {
-            self.dismiss(key, now);
+    /// The worker with an id, if it is here.
+    pub(crate) fn key_of(&self, id: &str) -> Option<WorkerKey> {
+        self.ids.get(id).copied()
+    }
+
+    /// All workers that are here.
+    pub(crate) fn ids(&self) -> Vec<(String, WorkerKey)> {
+        let ids = self.ids.iter();
+        ids.map(|(id, key)| (id.clone(), *key)).collect()
+    }
+
+    /// There is a worker on another server: whoever comes from now on comes later.
+    pub(crate) fn heard_of(&mut self, key: WorkerKey) {
+        // No time that any clock shows.
+        if key < WorkerKey::MAX / 2 {
+            self.last_key = self.last_key.max(key);
         }
     }
 
-    fn dismiss(&mut self, key: WorkerKey, now: Instant) {
+    /// A worker is on another server now, or its id is somebody else's.
+    pub(crate) fn dismiss(&mut self, key: WorkerKey, now: Instant) {
         if let Some(worker) = self.workers.get(&key) {
             let _ = worker.orders.send(Order::Leave);
         }
@@ -238,8 +270,9 @@ impl Board {
         let mut ties = 0;
         let mut is_possible = self.is_closing;
         for (key, worker) in &self.workers {
-            is_possible |= worker.is_open && worker.can_do(delivery.task.kind);
-            if self.is_closing || !worker.has_room_for(&delivery) {
+            let may_have = worker.may_have(&delivery);
+            is_possible |= may_have;
+            if self.is_closing || !may_have || !worker.has_room() {
                 continue;
             }
             let load = worker.load();
@@ -296,10 +329,11 @@ impl Board {
     fn feed(&mut self, key: WorkerKey, now: Instant) {
         while !self.is_closing
             && let Some(worker) = self.workers.get(&key)
+            && worker.has_room()
             && let Some(first) = self
                 .waiting
                 .iter()
-                .position(|waiting| worker.has_room_for(&waiting.delivery))
+                .position(|waiting| worker.may_have(&waiting.delivery))
             && let Some(Waiting { delivery, .. }) = self.waiting.remove(first)
         {
             self.assign(key, delivery, now);
@@ -396,8 +430,14 @@ impl Board {
             let reason = self.take_away(&running);
             self.try_again(running.delivery, reason, now);
         }
+        let mut workers = self.workers.values();
+        let patience = if workers.any(|worker| worker.is_open && worker.has_room()) {
+            IN_THE_WAY.min(self.options.retry)
+        } else {
+            self.options.retry
+        };
         while let Some(first) = self.waiting.front() {
-            if now.duration_since(first.since) < self.options.retry {
+            if now.duration_since(first.since) < patience {
                 break;
             }
             if let Some(Waiting { delivery, .. }) = self.waiting.pop_front() {
@@ -443,10 +483,21 @@ impl Board {
         self.is_closing
     }
 
-    /// Whether there is a worker for a type, though it may be busy.
-    pub(crate) fn can_do(&self, kind: i64) -> bool {
-        let mut workers = self.workers.values();
-        !self.is_closing && workers.any(|worker| worker.is_open && worker.can_do(kind))
+    /// What there is for a type.
+    pub(crate) fn prospect(&self, kind: i64) -> Prospect {
+        let mut prospect = Prospect::Nobody;
+        if self.is_closing {
+            return prospect;
+        }
+        for worker in self.workers.values() {
+            if worker.is_open && worker.can_do(kind) {
+                if worker.has_room() {
+                    return Prospect::Room;
+                }
+                prospect = Prospect::Busy;
+            }
+        }
+        prospect
     }
 
     /// Whether time has anything to do.
@@ -507,7 +558,10 @@ impl Board {
 
     /// How often time is looked at while there is something that it could end.
     pub(crate) fn tick_every(&self) -> Duration {
-        let shortest = self.options.lease.min(self.options.retry);
+        let mut shortest = self.options.lease.min(self.options.retry);
+        if !self.waiting.is_empty() {
+            shortest = shortest.min(IN_THE_WAY);
+        }
         (shortest / 4).clamp(Duration::from_millis(20), Duration::from_millis(250))
     }
 }

@@ -1,12 +1,12 @@
 //! A queue in memory, for a server that is to be tried without anything else. Bounded, and gone with the process.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
-use super::board::{Delivery, DeliveryId, Notice, WorkerKey};
+use super::board::{Delivery, DeliveryId, Notice, Prospect, WorkerKey};
 use super::task::{Reason, Task, new_id};
 use super::{Answer, Counts, DeadTask, QueueError, QueueSide, Request, lock};
 
@@ -73,15 +73,29 @@ impl MemoryQueue {
         }
     }
 
-    /// Hands out as much as there is room for.
+    /// Hands out as much as there is room for. What only busy workers can do is in nobody's way.
     fn give(&mut self) {
         let room: usize = self.slots.values().map(|slots| *slots as usize).sum();
-        while self.given.len() < room
-            && let Some(delivery) = self.ready.pop_front()
-        {
-            self.given.insert(delivery.number, delivery.clone());
-            lock(&self.side.board).arrive(delivery, Instant::now());
+        if self.given.len() >= room {
+            return;
         }
+        let now = Instant::now();
+        let mut board = lock(&self.side.board);
+        // Nobody gets room meanwhile.
+        let mut busy = HashSet::new();
+        self.ready.retain(|delivery| {
+            let kind = delivery.task.kind;
+            if self.given.len() >= room || busy.contains(&kind) {
+                return true;
+            }
+            if board.prospect(kind) == Prospect::Busy {
+                busy.insert(kind);
+                return true;
+            }
+            self.given.insert(delivery.number, delivery.clone());
+            board.arrive(delivery.clone(), now);
+            false
+        });
     }
 
     fn wake(&mut self) {
@@ -102,7 +116,7 @@ impl MemoryQueue {
             Notice::Closed(worker) => {
                 self.slots.remove(&worker);
             }
-            Notice::Joined(_) => {}
+            Notice::Joined(..) => {}
             Notice::Done(number) => {
                 if let Some(delivery) = self.given.remove(&number) {
                     self.bytes -= delivery.task.name.len();

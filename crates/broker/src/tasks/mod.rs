@@ -20,10 +20,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::link::Link;
+use crate::link::{Link, LinkStatus};
 
 use self::board::{Board, Notice, WorkerKey};
 use self::memory::MemoryQueue;
@@ -86,6 +86,9 @@ pub enum QueueError {
     /// RabbitMQ cannot be reached, or did not say in time that it has done it. What was asked for may yet be done.
     #[error("RabbitMQ is away: {0}")]
     Away(String),
+    /// RabbitMQ is short of memory or disk, and takes no messages. Nothing was put into the queue.
+    #[error("RabbitMQ takes no messages: {0}")]
+    Blocked(String),
     /// The server is about to stop.
     #[error("The server is shutting down.")]
     Stopped,
@@ -121,6 +124,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct TaskCentre {
     board: Arc<Mutex<Board>>,
     queue: Sender<Request>,
+    trouble: watch::Receiver<Option<String>>,
+    /// How things stand with publishing to RabbitMQ.
+    publishing: Option<watch::Receiver<LinkStatus>>,
 }
 
 /// What the task of a queue works with.
@@ -129,6 +135,8 @@ struct QueueSide {
     board: Arc<Mutex<Board>>,
     options: TaskOptions,
     notices: UnboundedReceiver<Notice>,
+    /// What somebody has to put right before the queue can be used.
+    trouble: watch::Sender<Option<String>>,
     /// Ends when there is no task centre any more.
     requests: Receiver<Request>,
 }
@@ -146,8 +154,10 @@ impl TaskCentre {
     /// `queue` is where tasks arrive; `<queue>.retry`, `<queue>.dead` and the exchange `<queue>.servers` are made beside it. Quorum queues, where the broker has
     /// them; the queue itself is used as it is if it is there already.
     pub fn on_rabbitmq(options: TaskOptions, link: Link, queue: &str) -> Self {
-        let (centre, side) = Self::new(options);
-        tokio::spawn(RabbitQueue::new(side, link, queue).run());
+        let (mut centre, side) = Self::new(options);
+        let publishing = link.another();
+        centre.publishing = Some(publishing.status());
+        tokio::spawn(RabbitQueue::new(side, link, publishing, queue).run());
         centre
     }
 
@@ -158,14 +168,18 @@ impl TaskCentre {
         let board = Arc::new(Mutex::new(Board::new(options.clone(), notify)));
         let busy = lock(&board).busy();
         tokio::spawn(watch_time(Arc::downgrade(&board), busy));
+        let (trouble, trouble_seen) = watch::channel(None);
         let centre = Self {
             board: Arc::clone(&board),
             queue,
+            trouble: trouble_seen,
+            publishing: None,
         };
         let side = QueueSide {
             board,
             options,
             notices,
+            trouble,
             requests,
         };
         (centre, side)
@@ -184,7 +198,9 @@ impl TaskCentre {
         if board.is_closing() || board.worker_count() >= MOST_WORKERS {
             return Err(RegistrationError::Full);
         }
-        Ok(board.join(registration, orders, Instant::now()))
+        let clock = jiff::Timestamp::now().as_millisecond();
+        let clock = clock.try_into().unwrap_or_default();
+        Ok(board.join(registration, orders, clock, Instant::now()))
     }
 
     /// Takes a worker in. One with the same id loses its place, and its tasks.
@@ -194,7 +210,34 @@ impl TaskCentre {
 
     /// Puts a task into the queue, and gives the id that it has got. It is safe there when this returns.
     pub async fn submit(&self, task: Task) -> Result<String, QueueError> {
+        if let Some(reason) = self.blocked() {
+            return Err(QueueError::Blocked(reason));
+        }
         self.ask(|answer| Request::Submit(task, answer)).await
+    }
+
+    /// Why tasks cannot come or go, if somebody has to put that right: RabbitMQ does not let this server use the queue or takes no messages, or the task centre has failed. That RabbitMQ is away, its
+    /// [link](Link::status) tells.
+    pub fn trouble(&self) -> Option<String> {
+        if self.queue.is_closed() {
+            return Some("the task centre has failed".to_owned());
+        }
+        let trouble = self.trouble.borrow().clone();
+        trouble.or_else(|| match &*self.publishing.as_ref()?.borrow() {
+            LinkStatus::Blocked { reason } => Some(QueueError::Blocked(reason.clone()).to_string()),
+            LinkStatus::Refused { reason } => Some(format!(
+                "RabbitMQ does not let us in a second time, for publishing: {reason}"
+            )),
+            _ => None,
+        })
+    }
+
+    /// Why RabbitMQ takes no messages.
+    fn blocked(&self) -> Option<String> {
+        match &*self.publishing.as_ref()?.borrow() {
+            LinkStatus::Blocked { reason } => Some(reason.clone()),
+            _ => None,
+        }
     }
 
     /// Looks at everything.

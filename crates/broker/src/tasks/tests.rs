@@ -268,26 +268,37 @@ async fn a_second_worker_with_the_same_id_takes_the_place_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_a_busy_worker_could_do_does_not_keep_its_place_for_ever() {
+async fn what_only_busy_workers_can_do_is_in_nobody_elses_way() {
     let centre = centre(2);
     let mut ones = centre.worker("ones", &[1], 1);
     let mut twos = centre.worker("twos", &[2], 1);
     let first = centre.put("first", 1).await;
-    centre.put("second", 1).await;
-    centre.put("third", 2).await;
+    for number in 0..100 {
+        centre.put(&number.to_string(), 1).await;
+    }
+    centre.put("second", 2).await;
     ones.gets_one().await;
-    assert!(
-        twos.gets().await.is_none(),
-        "two places, two tasks of type 1"
-    );
-    // The second goes back, which is no attempt, and the third finds room.
-    sleep(Duration::from_millis(5_300)).await;
-    assert_eq!(twos.gets_one().await.task.name, "third");
+    assert_eq!(twos.gets_one().await.task.name, "second");
+    assert_eq!(centre.status().await.waiting, Some(100));
     sleep(Duration::from_secs(40)).await;
     ones.answers().done(&first).unwrap();
-    sleep(Duration::from_secs(6)).await;
-    let second = ones.gets_one().await;
-    assert_eq!((second.task.name.as_str(), second.attempt), ("second", 1));
+    let next = ones.gets_one().await;
+    assert_eq!((next.task.name.as_str(), next.attempt), ("0", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_hangs_over_is_given_up_though_the_worker_has_room() {
+    let centre = centre(3);
+    let mut hung = centre.worker("hung", &[], 2);
+    centre.put("Long", 1).await;
+    hung.gets_one().await;
+    let mut given_up = Vec::new();
+    while given_up.is_empty() {
+        sleep(Duration::from_secs(1)).await;
+        given_up = centre.dead(10).await.unwrap();
+    }
+    assert_eq!(given_up[0].attempts, 3);
+    assert!(hung.gets().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

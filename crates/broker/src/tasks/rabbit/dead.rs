@@ -15,17 +15,23 @@ use crate::tasks::status::DeadTask;
 #[derive(Debug)]
 pub struct DeadTasks {
     link: Link,
+    /// What is published goes this way.
+    publishing: Link,
     names: Names,
 }
 
 impl DeadTasks {
     /// Those of a queue of tasks.
     pub fn new(link: Link, queue: &str) -> Self {
-        Self::of(link, Names::new(queue))
+        Self::of(link.clone(), link, Names::new(queue))
     }
 
-    pub(super) fn of(link: Link, names: Names) -> Self {
-        Self { link, names }
+    pub(super) fn of(link: Link, publishing: Link, names: Names) -> Self {
+        Self {
+            link,
+            publishing,
+            names,
+        }
     }
 
     /// Those that were given up first, so many at most. They stay where they are.
@@ -47,9 +53,11 @@ impl DeadTasks {
     /// A task may be in both queues, if the connection is lost in between.
     pub async fn retry(&self, id: Option<&str>) -> Result<u64, Trouble> {
         let channel = self.link.channel().await;
-        let back = Publisher::mandatory(&self.link);
+        let back = Publisher::mandatory(&self.publishing);
         let tasks = self.names.tasks.as_str();
-        let all = state(&channel, &self.names.dead).await?.unwrap_or_default();
+        let Some(all) = state(&channel, &self.names.dead).await? else {
+            return Err(Refusal(format!("there is no queue '{}'", self.names.dead)).into());
+        };
         let mut retried = 0;
         for _ in 0..all {
             let Some((message, receipt)) = self.get(&channel).await? else {

@@ -5,7 +5,9 @@ mod questions;
 mod requests;
 mod settling;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
@@ -16,11 +18,11 @@ use lapin::{Channel, Consumer};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::consumers::Item;
-use self::questions::{Ask, Question, REPEAT, RETURN};
+use self::questions::{ANSWER, Ask, LOOK, Question, RETURN};
 use self::settling::{Job, Settled};
 use super::ledger::Given;
 use super::message::{Message, Receipt};
-use super::servers::{Said, Voice};
+use super::servers::{Voice, What};
 use super::{End, RabbitQueue};
 use crate::tasks::board::{Notice, WorkerKey};
 use crate::tasks::task::{Reason, Task, new_id};
@@ -48,6 +50,10 @@ pub(super) struct Era<'a> {
     clock: Interval,
     /// Those who wait until nothing is under way.
     flushing: Vec<Answer<()>>,
+    /// The other servers that are there, by their names.
+    others: HashSet<String>,
+    /// When all that are there have said so.
+    others_known: Instant,
     /// Until when somebody else may have lost the connection, too, and not be back.
     others_return: Instant,
 }
@@ -71,6 +77,7 @@ impl<'a> Era<'a> {
     pub(super) async fn begin(
         queue: &'a mut RabbitQueue,
         channel: Channel,
+        speaking: Channel,
         is_first: bool,
     ) -> Result<Self, Trouble> {
         let names = queue.names.clone();
@@ -82,14 +89,15 @@ impl<'a> Era<'a> {
         };
         let none = FieldTable::default();
         let servers = channel.basic_consume(name.clone(), SERVERS.into(), options, none);
+        let servers = servers.await?;
         let now = Instant::now();
-        let mut clock = interval(REPEAT);
+        let mut clock = interval(LOOK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut era = Self {
-            servers: servers.await?,
+            servers,
             looking: queue.link.channel().await,
+            voice: Voice::new(speaking, names.servers, Arc::clone(&queue.server), name),
             queue,
-            voice: Voice::new(channel.clone(), names.servers, name),
             channel,
             deliveries: SelectAll::new(),
             open: HashMap::new(),
@@ -98,13 +106,17 @@ impl<'a> Era<'a> {
             last_ask: 0,
             clock,
             flushing: Vec::new(),
+            others: HashSet::new(),
+            others_known: now + ANSWER,
             others_return: if is_first { now } else { now + RETURN },
         };
         // What was decided while there was no connection comes first: some of what is about to be delivered again is done.
         while let Ok(notice) = era.queue.side.notices.try_recv() {
-            era.hear(notice).await?;
+            era.hear(notice);
         }
+        era.introduce();
         era.match_consumers().await?;
+        era.queue.tell_trouble(None);
         Ok(era)
     }
 
@@ -112,17 +124,20 @@ impl<'a> Era<'a> {
         loop {
             let event = self.next().await;
             let outcome = match event {
-                Event::Notice(notice) => match self.hear(notice).await {
-                    Ok(()) => self.match_consumers().await,
-                    Err(trouble) => Err(trouble),
-                },
+                Event::Notice(notice) => {
+                    self.hear(notice);
+                    self.match_consumers().await
+                }
                 Event::Request(request) => {
                     self.begin_request(request);
                     Ok(())
                 }
-                Event::Said(said) => self.listen(*said).await,
+                Event::Said(said) => self.listen(*said),
                 Event::Came(Item::Task(arrived)) => match *arrived {
-                    Ok(arrived) => self.take(arrived).await,
+                    Ok(arrived) => {
+                        self.take(arrived);
+                        Ok(())
+                    }
                     Err(error) => Err(error.into()),
                 },
                 Event::Came(Item::End(worker)) if self.open.contains_key(&worker) => {
@@ -136,7 +151,10 @@ impl<'a> Era<'a> {
                     Ok(())
                 }
                 Event::Settled(Err(trouble)) => Err(trouble),
-                Event::Time => self.conclude().await,
+                Event::Time => {
+                    self.look(Instant::now());
+                    Ok(())
+                }
                 Event::Over => return End::Over,
                 Event::Deaf => Err(Trouble::lost("the other servers are not heard any more")),
             };
@@ -166,13 +184,13 @@ impl<'a> Era<'a> {
     }
 
     /// Does what the board wants.
-    async fn hear(&mut self, notice: Notice) -> Result<(), Trouble> {
+    fn hear(&mut self, notice: Notice) {
         self.queue.note(&notice);
         match notice {
             Notice::Opened(..) | Notice::Closed(_) => {}
-            Notice::Joined(worker) => {
-                let from = self.voice.name();
-                self.voice.announce(&Said::Joined { from, worker }).await?;
+            Notice::Joined(worker, key) => {
+                let workers = vec![(worker, key)];
+                self.announce(What::Joined { workers });
             }
             Notice::Done(number) => {
                 if let Some(receipt) = self.queue.ledger.done(number, Instant::now()) {
@@ -189,7 +207,7 @@ impl<'a> Era<'a> {
             }
             Notice::NobodyHere(number) => {
                 if let Some(given) = self.queue.ledger.remove(number) {
-                    self.ask(given, Question::Can).await?;
+                    self.ask(given, Question::Can);
                 }
             }
             Notice::Dead(number, attempts, reason) => {
@@ -198,11 +216,10 @@ impl<'a> Era<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// A task has come from RabbitMQ.
-    async fn take(&mut self, arrived: Arrived) -> Result<(), Trouble> {
+    fn take(&mut self, arrived: Arrived) {
         let (message, receipt) = Message::new(arrived);
         let task = match Task::parse(&message.body) {
             Ok(task) => task,
@@ -210,26 +227,25 @@ impl<'a> Era<'a> {
                 let id = message.id.clone().unwrap_or_else(new_id);
                 let reason = Reason::new(malformed.to_string());
                 self.bury(&id, &message, Some(receipt), message.attempts, &reason);
-                return Ok(());
+                return;
             }
         };
         let mut given = Given::new(message, task, receipt);
         if !given.message.maybe_twice {
             self.hand_out(given);
-            return Ok(());
+            return;
         }
         let ledger = &mut self.queue.ledger;
         if let Some(receipt) = given.receipt.take() {
             match ledger.adopt(&given.key, receipt) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return,
                 Err(receipt) => given.receipt = Some(receipt),
             }
         }
-        match ledger.known(&given.key) {
+        match ledger.known(&given.key, Instant::now()) {
             Some(known) => self.recognise(given, known),
-            None => self.ask(given, Question::Holds).await?,
+            None => self.ask(given, Question::Holds),
         }
-        Ok(())
     }
 
     fn hand_out(&mut self, given: Given<Receipt>) {

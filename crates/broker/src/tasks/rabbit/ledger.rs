@@ -18,6 +18,9 @@ use crate::tasks::task::{Task, new_id};
 
 /// For how long it is remembered that a task is done, and of how many. RabbitMQ delivers again as soon as it can.
 const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// For how long the same is remembered of a task without an id: another one that is alike, and that nobody has done, would be taken for it.
+const REMEMBERED_WITHOUT_ID: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: usize = 10_000;
 
 /// By what a task is known when it comes again: the id that it was published with or, without one, what is in it. Tasks that are alike in that and have no
@@ -174,9 +177,13 @@ impl<R> Ledger<R> {
     }
 
     /// What is known here of a task that came a second time, here or elsewhere.
-    pub(super) fn known(&mut self, key: &Key) -> Option<Known> {
+    pub(super) fn known(&mut self, key: &Key, now: Instant) -> Option<Known> {
         let has_id = matches!(key, Key::Id(_));
-        if let Some(place) = self.done.iter().position(|(_, done)| done == key) {
+        let is_it = |(when, done): &(Instant, Key)| {
+            let is_recent = now.duration_since(*when) <= REMEMBERED_WITHOUT_ID;
+            done == key && (has_id || is_recent)
+        };
+        if let Some(place) = self.done.iter().position(is_it) {
             // Of several that are alike each is done once.
             if !has_id {
                 self.done.remove(place);
@@ -207,7 +214,7 @@ mod tests {
             let key = given(id, "a").key;
             assert_eq!(ledger.adopt(&key, 2), Err(2), "the connection is there");
             ledger.lose(now);
-            assert_eq!(ledger.known(&key), Some(Known::Running));
+            assert_eq!(ledger.known(&key, now), Some(Known::Running));
             assert_eq!(ledger.adopt(&given(id, "b").key, 2).is_ok(), id.is_some());
             if id.is_none() {
                 assert_eq!(ledger.adopt(&key, 2), Ok(()));
@@ -228,11 +235,11 @@ mod tests {
         assert_eq!(ledger.done(without, now), None);
         for _ in 0..2 {
             let key = given(Some("7"), "a").key;
-            assert_eq!(ledger.known(&key), Some(Known::Done));
+            assert_eq!(ledger.known(&key, now), Some(Known::Done));
         }
         let key = given(None, "a").key;
-        assert_eq!(ledger.known(&key), Some(Known::Done));
-        assert_eq!(ledger.known(&key), None, "another one that is alike");
+        assert_eq!(ledger.known(&key, now), Some(Known::Done));
+        assert_eq!(ledger.known(&key, now), None, "another one that is alike");
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,14 +251,26 @@ mod tests {
             let number = ledger.insert(given(id, "a")).number;
             assert_eq!(ledger.done(number, now), Some(1));
             ledger.lose(now);
-            assert_eq!(ledger.known(&key), Some(Known::Done));
+            assert_eq!(ledger.known(&key, now), Some(Known::Done));
         }
         // Sent, and for all that is known it has arrived.
         let number = ledger.insert(given(None, "b")).number;
         ledger.done(number, now);
         ledger.settled(number, now);
         ledger.lose(now);
-        assert_eq!(ledger.known(&given(None, "b").key), None);
+        assert_eq!(ledger.known(&given(None, "b").key, now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_without_an_id_is_not_taken_for_one_that_was_done_long_ago() {
+        for (id, known) in [(Some("7"), Some(Known::Done)), (None, None)] {
+            let mut ledger = Ledger::<u32>::new();
+            let number = ledger.insert(given(id, "a")).number;
+            ledger.lose(Instant::now());
+            ledger.done(number, Instant::now());
+            tokio::time::advance(Duration::from_mins(2)).await;
+            assert_eq!(ledger.known(&given(id, "a").key, Instant::now()), known);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,13 @@ const MAYBE_TWICE: &str = "x-hubcast-maybe-twice";
 /// The delivery mode of messages that survive a restart.
 const PERSISTENT: u8 = 2;
 
+/// More attempts than anybody has made were written by somebody else.
+const MOST_ATTEMPTS: u32 = 1_000_000;
+
+/// How many bytes what others wrote beside a task may have, to be kept when the task is published again: together with what is added it has to fit into one frame, of 128 KiB, or
+/// RabbitMQ ends the connection.
+const LARGEST_HEADERS: usize = 16 * 1024;
+
 /// How many bytes of a task are shown.
 const SHOWN: usize = 1000;
 
@@ -62,26 +69,33 @@ impl Message {
         let message = Self {
             body: data,
             id: id.map(str::to_owned),
-            attempts: attempts.and_then(|n| n.try_into().ok()).unwrap_or(0),
+            attempts: attempts
+                .and_then(|n| n.clamp(0, MOST_ATTEMPTS.into()).try_into().ok())
+                .unwrap_or(0),
             maybe_twice,
             properties,
         };
         (message, Receipt(Box::new(delivery)))
     }
 
-    /// The properties of the same task when it is published again, with one more header.
-    fn again(&self, id: &str, name: &str, value: AMQPValue) -> BasicProperties {
+    /// The properties of the same task when it is published again, under an id, with one more header.
+    fn again(&self, id: Option<&str>, name: &str, value: AMQPValue) -> BasicProperties {
         let before = &self.properties;
         let mut headers = FieldTable::default();
-        if let Some(table) = before.headers() {
-            for (name, value) in table {
-                if !is_of_the_broker(name.as_str()) {
-                    headers.insert(name.clone(), value.clone());
-                }
+        let mut bytes = 0;
+        for (name, value) in before.headers().iter().flatten() {
+            if is_of_the_broker(name.as_str()) {
+                continue;
             }
+            bytes += name.as_str().len() + size(value, DEEPEST);
+            headers.insert(name.clone(), value.clone());
+        }
+        if bytes > LARGEST_HEADERS {
+            tracing::warn!(task = ?id, bytes, "the headers of a task are too large to be kept");
+            headers = FieldTable::default();
         }
         headers.insert(name.into(), value);
-        let mut properties = new_task(id).with_headers(headers);
+        let mut properties = id.map_or_else(of_task, new_task).with_headers(headers);
         if let Some(kind) = before.content_type() {
             properties = properties.with_content_type(kind.clone());
         }
@@ -100,12 +114,12 @@ impl Message {
     /// For another time, after so many attempts.
     pub(super) fn retried(&self, id: &str, attempts: u32) -> BasicProperties {
         let attempts = AMQPValue::LongLongInt(attempts.into());
-        self.again(id, ATTEMPTS, attempts)
+        self.again(Some(id), ATTEMPTS, attempts)
     }
 
-    /// For a task that another server is at, but that came here, too.
-    pub(super) fn put_off(&self, id: &str) -> BasicProperties {
-        self.again(id, MAYBE_TWICE, AMQPValue::Boolean(true))
+    /// For a task that another server is at, but that came here, too. Without an id it stays without one, since that server knows it by what is in it.
+    pub(super) fn put_off(&self) -> BasicProperties {
+        self.again(self.id.as_deref(), MAYBE_TWICE, AMQPValue::Boolean(true))
     }
 
     /// For the queue of tasks that were given up.
@@ -121,7 +135,7 @@ impl Message {
     /// For a task that gets another chance, as if it were new.
     pub(super) fn forgiven(&self) -> BasicProperties {
         let id = self.id.clone().unwrap_or_else(new_id);
-        let properties = self.again(&id, ATTEMPTS, AMQPValue::Void);
+        let properties = self.again(Some(&id), ATTEMPTS, AMQPValue::Void);
         let headers = properties.headers().clone().unwrap_or_default();
         let ours = [ATTEMPTS, REASON, GIVEN_UP_AT, MAYBE_TWICE];
         let mut kept = FieldTable::default();
@@ -158,14 +172,21 @@ impl Message {
 
 /// The properties of a new task.
 pub(super) fn new_task(id: &str) -> BasicProperties {
+    of_task().with_message_id(id.into())
+}
+
+/// The properties of any task.
+fn of_task() -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
-        .with_message_id(id.into())
 }
 
-/// Whether RabbitMQ writes a header by itself.
+/// Whether RabbitMQ writes a header by itself, or takes it for an order: with `CC` and `BCC` a task would go to other queues once more, each time.
 fn is_of_the_broker(name: &str) -> bool {
+    if matches!(name, "CC" | "BCC") {
+        return true;
+    }
     let beginnings = [
         "x-death",
         "x-first-death",
@@ -179,6 +200,30 @@ fn is_of_the_broker(name: &str) -> bool {
 
 fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref()?.inner().get(name)
+}
+
+/// How deep tables may lie in each other before they are as good as too large.
+const DEEPEST: usize = 8;
+
+/// How many bytes a value has, about.
+fn size(value: &AMQPValue, deepest: usize) -> usize {
+    let Some(deepest) = deepest.checked_sub(1) else {
+        return LARGEST_HEADERS;
+    };
+    match value {
+        AMQPValue::ShortString(text) => text.as_str().len(),
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => {
+            let values = values.as_slice().iter();
+            values.map(|value| 1 + size(value, deepest)).sum()
+        }
+        AMQPValue::FieldTable(table) => table
+            .into_iter()
+            .map(|(name, value)| name.as_str().len() + 2 + size(value, deepest))
+            .sum(),
+        _ => 8,
+    }
 }
 
 fn number(value: &AMQPValue) -> Option<i64> {
@@ -218,6 +263,10 @@ mod tests {
         let mut headers = FieldTable::default();
         headers.insert("trace".into(), AMQPValue::LongString("abc".into()));
         headers.insert("x-death".into(), AMQPValue::Void);
+        for order in ["CC", "BCC"] {
+            let queues = AMQPValue::FieldArray(vec![AMQPValue::LongString("tasks".into())].into());
+            headers.insert(order.into(), queues);
+        }
         delivery.properties = BasicProperties::default()
             .with_headers(headers)
             .with_priority(3)
@@ -233,7 +282,9 @@ mod tests {
         assert_eq!(again.properties.expiration(), &None);
         assert_eq!(again.properties.delivery_mode(), &Some(2));
         assert!(header(&again.properties, "trace").is_some());
-        assert!(header(&again.properties, "x-death").is_none());
+        for name in ["x-death", "CC", "BCC"] {
+            assert!(header(&again.properties, name).is_none(), "{name}");
+        }
 
         let dead = again.given_up("7", 5, &Reason::new("no"));
         let dead = published(&again, dead, "tasks.dead");
@@ -248,6 +299,49 @@ mod tests {
         assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
         assert!(header(&forgiven.properties, "trace").is_some());
         assert!(header(&forgiven.properties, REASON).is_none());
+    }
+
+    #[test]
+    fn headers_that_are_too_large_to_be_published_again_are_left_out() {
+        let nested = (0..20).fold(AMQPValue::Void, |inner, _| {
+            AMQPValue::FieldArray(vec![inner].into())
+        });
+        for (value, is_kept) in [
+            (AMQPValue::LongString("x".repeat(16_000).into()), true),
+            (AMQPValue::LongString("x".repeat(130_000).into()), false),
+            (nested, false),
+        ] {
+            let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), false, vec![]);
+            let mut headers = FieldTable::default();
+            headers.insert("trace".into(), value);
+            delivery.properties = BasicProperties::default().with_headers(headers);
+            let (message, _) = Message::new(delivery);
+            let dead = message.given_up("7", 1, &Reason::new("no"));
+            let dead = published(&message, dead, "tasks.dead");
+            assert_eq!(header(&dead.properties, "trace").is_some(), is_kept);
+            assert_eq!(dead.as_dead().reason, "no");
+        }
+    }
+
+    #[test]
+    fn attempts_that_nobody_can_have_made_are_as_good_as_very_many() {
+        let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), false, vec![]);
+        let mut headers = FieldTable::default();
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(i64::MAX));
+        delivery.properties = BasicProperties::default().with_headers(headers);
+        assert_eq!(Message::new(delivery).0.attempts, MOST_ATTEMPTS);
+    }
+
+    #[test]
+    fn a_task_that_is_put_off_is_known_by_what_it_was_known_by() {
+        let body = br#"{"TaskName":"Demo","TaskType":1}"#;
+        for id in [Some("7"), None] {
+            let first = Message::for_test(id, body);
+            let again = published(&first, first.put_off(), "tasks");
+            assert_eq!(again.id.as_deref(), id);
+            assert!(again.maybe_twice);
+            assert_eq!(again.properties.delivery_mode(), &Some(2));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod names;
 mod servers;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ use self::ledger::Ledger;
 use self::message::Receipt;
 use self::names::Names;
 use super::board::{Notice, WorkerKey};
+use super::task::new_id;
 use super::{QueueError, QueueSide, Request};
 
 pub use self::dead::DeadTasks;
@@ -32,7 +34,11 @@ pub use self::dead::DeadTasks;
 pub(super) struct RabbitQueue {
     side: QueueSide,
     link: Link,
+    /// Another connection to the same RabbitMQ, for all that is published.
+    publishing: Link,
     names: Names,
+    /// What this server is called among those of its queue.
+    server: Arc<str>,
     publisher: Arc<Publisher>,
     /// How many tasks each worker has room for.
     slots: HashMap<WorkerKey, u32>,
@@ -53,11 +59,13 @@ impl<E: Into<Trouble>> From<E> for End {
 }
 
 impl RabbitQueue {
-    pub(super) fn new(side: QueueSide, link: Link, queue: &str) -> Self {
+    pub(super) fn new(side: QueueSide, link: Link, publishing: Link, queue: &str) -> Self {
         Self {
             side,
-            publisher: Arc::new(Publisher::mandatory(&link)),
+            publisher: Arc::new(Publisher::mandatory(&publishing)),
+            publishing,
             link,
+            server: new_id().into(),
             names: Names::new(queue),
             slots: HashMap::new(),
             ledger: Ledger::new(),
@@ -69,19 +77,25 @@ impl RabbitQueue {
         let mut backoff = Backoff::new();
         let mut is_first = true;
         loop {
-            let link = self.link.clone();
-            let channel = tokio::select! {
-                channel = link.channel() => channel,
-                request = self.side.requests.recv() => match request {
-                    Some(request) => {
-                        refuse(request, &self.trouble());
-                        continue;
-                    }
-                    None => return,
-                },
+            let (link, publishing) = (self.link.clone(), self.publishing.clone());
+            // Whoever publishes is not listened to while RabbitMQ is short of memory, so what is said does not go the way that acknowledgements go.
+            let mut channels = pin!(async { tokio::join!(link.channel(), publishing.channel()) });
+            let (channel, speaking) = loop {
+                tokio::select! {
+                    channels = &mut channels => break channels,
+                    // So that they do not pile up.
+                    notice = self.side.notices.recv() => match notice {
+                        Some(notice) => self.hear_alone(&notice),
+                        None => return,
+                    },
+                    request = self.side.requests.recv() => match request {
+                        Some(request) => refuse(request, &self.trouble()),
+                        None => return,
+                    },
+                }
             };
             let began = Instant::now();
-            let end = match Era::begin(&mut self, channel, is_first).await {
+            let end = match Era::begin(&mut self, channel, speaking, is_first).await {
                 Ok(mut era) => {
                     is_first = false;
                     era.run().await
@@ -95,17 +109,53 @@ impl RabbitQueue {
                     tracing::debug!(reason, "the queue of tasks is lost");
                 }
                 End::Trouble(Trouble::Refused(refusal)) => {
-                    tracing::error!(%refusal, "RabbitMQ does not let the task centre work");
+                    self.tell_trouble(Some(refusal.to_string()));
                 }
             }
             backoff.rest(began.elapsed()).await;
         }
     }
 
+    /// What somebody has to put right. Told once.
+    fn tell_trouble(&self, trouble: Option<String>) {
+        self.side.trouble.send_if_modified(|now| {
+            let is_new = *now != trouble;
+            if let Some(reason) = &trouble
+                && is_new
+            {
+                tracing::error!(reason, "RabbitMQ does not let the task centre work");
+            }
+            *now = trouble;
+            is_new
+        });
+    }
+
     fn trouble(&self) -> String {
-        match &*self.link.status().borrow() {
-            LinkStatus::Away { reason } | LinkStatus::Refused { reason } => reason.clone(),
-            _ => "it is being connected to".to_owned(),
+        if let Some(trouble) = &*self.side.trouble.borrow() {
+            return trouble.clone();
+        }
+        for link in [&self.link, &self.publishing] {
+            if let LinkStatus::Away { reason } | LinkStatus::Refused { reason } =
+                &*link.status().borrow()
+            {
+                return reason.clone();
+            }
+        }
+        "it is being connected to".to_owned()
+    }
+
+    /// Does what the board wants while RabbitMQ is away: it has everything still, and delivers it again. What is done is not done again then.
+    fn hear_alone(&mut self, notice: &Notice) {
+        self.note(notice);
+        match *notice {
+            Notice::Done(number) => {
+                self.ledger.done(number, Instant::now());
+            }
+            Notice::Later(number, _) | Notice::NobodyHere(number) | Notice::Dead(number, ..) => {
+                self.ledger.remove(number);
+            }
+            // Told with the next connection.
+            Notice::Opened(..) | Notice::Closed(_) | Notice::Joined(..) => {}
         }
     }
 

@@ -72,21 +72,27 @@ impl Names {
         };
         let servers = self.servers.clone();
         let none = FieldTable::default;
+        let asked = Trouble::asking(format!("declaring the exchange '{servers}'"));
         channel
             .exchange_declare(servers.clone(), ExchangeKind::Fanout, options, none())
-            .await?;
+            .await
+            .map_err(asked)?;
         let options = QueueDeclareOptions {
             exclusive: true,
             auto_delete: true,
             ..QueueDeclareOptions::default()
         };
         let stale = table([("x-message-ttl", AMQPValue::LongInt(STALE))]);
-        let queue = channel.queue_declare("".into(), options, stale).await?;
+        let asked = Trouble::asking("declaring a queue for what other servers say");
+        let queue = channel.queue_declare("".into(), options, stale).await;
+        let queue = queue.map_err(asked)?;
         let name = queue.name().clone();
         let bound = QueueBindOptions::default();
+        let asked = Trouble::asking(format!("binding a queue to the exchange '{servers}'"));
         channel
             .queue_bind(name.clone(), servers, "".into(), bound, none())
-            .await?;
+            .await
+            .map_err(asked)?;
         Ok(name)
     }
 }

@@ -1,71 +1,93 @@
 //! What the servers of one queue say to each other, as JSON: questions and announcements to all, answers to whoever asked.
 
+use std::sync::Arc;
+
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Key, Known};
+use crate::tasks::board::WorkerKey;
 use crate::trouble::Trouble;
 
-/// Something that one server says.
+/// Something that one server says to all, or to one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Said {
+    /// Who says it.
+    pub(super) server: String,
+    /// The queue in which it hears an answer.
+    pub(super) from: String,
+    pub(super) what: What,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Said {
-    /// A task came a second time: does anybody know of the first?
-    Holds { from: String, ask: u64, key: Key },
-    /// Does anybody have a worker for this type?
-    Can { from: String, ask: u64, kind: i64 },
-    /// The answer to the first question; nobody says that it knows nothing.
-    Known { ask: u64, known: Known },
-    /// The answer to the second; nobody says that it has none.
-    Able { ask: u64 },
-    /// A worker with this id has come to that server, and to no other.
-    Joined { from: String, worker: String },
+pub(super) enum What {
+    /// It has come, or come back. Everybody answers with `here`.
+    Hello,
+    /// It is there.
+    Here,
+    /// It goes, and answers no more.
+    Bye,
+    /// A task came a second time: who knows of the first? Everybody answers.
+    Holds { ask: u64, key: Key },
+    /// Who has a worker for this type? Everybody answers.
+    Can { ask: u64, kind: i64 },
+    /// The answer to the first question.
+    Known { ask: u64, known: Option<Known> },
+    /// The answer to the second.
+    Able { ask: u64, able: bool },
+    /// These workers are there now, and so nowhere else, unless they have come somewhere else later.
+    Joined { workers: Vec<(String, WorkerKey)> },
 }
 
 /// How this server speaks to the others.
+#[derive(Clone)]
 pub(super) struct Voice {
     channel: Channel,
     /// The exchange that reaches all.
     servers: ShortString,
+    /// What this server calls itself.
+    server: Arc<str>,
     /// The queue in which others reach this server.
-    name: ShortString,
+    from: ShortString,
 }
 
 impl Voice {
-    pub(super) fn new(channel: Channel, servers: ShortString, name: ShortString) -> Self {
+    pub(super) fn new(
+        channel: Channel,
+        servers: ShortString,
+        server: Arc<str>,
+        from: ShortString,
+    ) -> Self {
         Self {
             channel,
             servers,
-            name,
+            server,
+            from,
         }
     }
 
-    /// What others answer to.
-    pub(super) fn name(&self) -> String {
-        self.name.to_string()
-    }
-
     /// Says something to all servers, of which this is one.
-    pub(super) async fn announce(&self, said: &Said) -> Result<(), Trouble> {
-        self.say(self.servers.clone(), ShortString::default(), said)
-            .await
+    pub(super) async fn announce(self, what: What) -> Result<(), Trouble> {
+        let servers = self.servers.clone();
+        self.say(servers, ShortString::default(), what).await
     }
 
-    /// Says something to one server, if it is still there.
-    pub(super) async fn answer(&self, to: &str, said: &Said) -> Result<(), Trouble> {
+    /// Says something to the server that hears in a queue, if it is still there.
+    pub(super) async fn answer(self, to: String, what: What) -> Result<(), Trouble> {
         let to = ShortString::try_new(to).unwrap_or_default();
-        self.say(ShortString::default(), to, said).await
+        self.say(ShortString::default(), to, what).await
     }
 
-    async fn say(
-        &self,
-        exchange: ShortString,
-        to: ShortString,
-        said: &Said,
-    ) -> Result<(), Trouble> {
-        let said = serde_json::to_vec(said).unwrap_or_default();
+    async fn say(self, exchange: ShortString, to: ShortString, what: What) -> Result<(), Trouble> {
+        let said = Said {
+            server: self.server.to_string(),
+            from: self.from.to_string(),
+            what,
+        };
+        let said = serde_json::to_vec(&said).unwrap_or_default();
         let options = BasicPublishOptions::default();
         let properties = BasicProperties::default();
         let sent = self
@@ -82,42 +104,54 @@ mod tests {
 
     #[test]
     fn what_servers_say_is_understood_by_servers() {
-        let from = || String::from("amq.gen-1");
-        for (said, json) in [
+        for (what, json) in [
+            (What::Hello, r#""hello""#),
+            (What::Here, r#""here""#),
+            (What::Bye, r#""bye""#),
             (
-                Said::Holds {
-                    from: from(),
+                What::Holds {
                     ask: 1,
                     key: Key::Id("a".into()),
                 },
-                r#"{"holds":{"from":"amq.gen-1","ask":1,"key":{"id":"a"}}}"#,
+                r#"{"holds":{"ask":1,"key":{"id":"a"}}}"#,
             ),
             (
-                Said::Known {
+                What::Known {
                     ask: 1,
-                    known: Known::Done,
+                    known: Some(Known::Done),
                 },
                 r#"{"known":{"ask":1,"known":"done"}}"#,
             ),
             (
-                Said::Can {
-                    from: from(),
-                    ask: 2,
-                    kind: -7,
+                What::Known {
+                    ask: 1,
+                    known: None,
                 },
-                r#"{"can":{"from":"amq.gen-1","ask":2,"kind":-7}}"#,
+                r#"{"known":{"ask":1,"known":null}}"#,
             ),
-            (Said::Able { ask: 2 }, r#"{"able":{"ask":2}}"#),
             (
-                Said::Joined {
-                    from: from(),
-                    worker: "w".into(),
+                What::Can { ask: 2, kind: -7 },
+                r#"{"can":{"ask":2,"kind":-7}}"#,
+            ),
+            (
+                What::Able { ask: 2, able: true },
+                r#"{"able":{"ask":2,"able":true}}"#,
+            ),
+            (
+                What::Joined {
+                    workers: vec![("w".into(), 7)],
                 },
-                r#"{"joined":{"from":"amq.gen-1","worker":"w"}}"#,
+                r#"{"joined":{"workers":[["w",7]]}}"#,
             ),
         ] {
+            let said = Said {
+                server: "s".into(),
+                from: "amq.gen-1".into(),
+                what,
+            };
+            let json = format!(r#"{{"server":"s","from":"amq.gen-1","what":{json}}}"#);
             assert_eq!(serde_json::to_string(&said).unwrap(), json);
-            assert_eq!(serde_json::from_str::<Said>(json).unwrap(), said);
+            assert_eq!(serde_json::from_str::<Said>(&json).unwrap(), said);
         }
     }
 }

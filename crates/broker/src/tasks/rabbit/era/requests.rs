@@ -8,6 +8,7 @@ use crate::publisher;
 use crate::tasks::rabbit::dead::DeadTasks;
 use crate::tasks::rabbit::message::new_task;
 use crate::tasks::rabbit::names::state;
+use crate::tasks::rabbit::servers::What;
 use crate::tasks::task::{Task, new_id};
 use crate::tasks::{Answer, Counts, QueueError, Request};
 use crate::trouble::Trouble;
@@ -53,30 +54,41 @@ impl Era<'_> {
         self.jobs.push(job);
     }
 
-    fn submit(&self, task: &Task, answer: Answer<String>) -> Job {
+    fn submit(&self, task: &Task, mut answer: Answer<String>) -> Job {
         let id = new_id();
         let body = serde_json::to_vec(task).unwrap_or_default();
         let tasks = self.queue.names.tasks.clone();
         let message = publisher::Message::new("", tasks.as_str(), body).properties(new_task(&id));
         let queues = Arc::clone(&self.queue.publisher);
         Box::pin(async move {
-            let published = queues.publish_once(message).await;
-            let outcome = published.map(|()| id).map_err(away);
-            // Whoever asked may have gone.
-            let _ = answer.send(outcome);
+            tokio::select! {
+                biased;
+                published = queues.publish_once(message) => {
+                    let outcome = published.map(|()| id).map_err(away);
+                    // Whoever asked may have gone.
+                    let _ = answer.send(outcome);
+                }
+                // Who has waited in vain tries again, and then it would be there twice. What has been sent cannot be taken back.
+                () = answer.closed() => {}
+            }
             Ok(Settled::Other)
         })
     }
 
     fn dead(&self) -> DeadTasks {
-        DeadTasks::of(self.queue.link.clone(), self.queue.names.clone())
+        let queue = &self.queue;
+        let publishing = queue.publishing.clone();
+        DeadTasks::of(queue.link.clone(), publishing, queue.names.clone())
     }
 
     /// Nothing is under way any more: when RabbitMQ has answered this, it has all that was sent before.
     pub(super) fn flush(&mut self) {
         let (channel, names) = (self.channel.clone(), self.queue.names.clone());
+        let voice = self.voice.clone();
         let waiting = std::mem::take(&mut self.flushing);
         self.jobs.push(Box::pin(async move {
+            // So that nobody waits for answers. What is not done by now is for others.
+            voice.announce(What::Bye).await?;
             state(&channel, &names.tasks).await?;
             for answer in waiting {
                 let _ = answer.send(Ok(()));

@@ -38,7 +38,7 @@ impl Era<'_> {
             }
             // If that comes to nothing, here it is again.
             Known::Running => {
-                let properties = given.message.put_off(&given.id);
+                let properties = given.message.put_off();
                 self.pass_on(given, properties);
             }
         }
