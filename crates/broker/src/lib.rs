@@ -17,7 +17,7 @@ pub use lapin;
 
 pub use feed::{Feed, FeedQueue};
 pub use link::{Link, LinkStatus};
-pub use name::{InvalidName, Name};
+pub use name::{InvalidName, Name, TaskQueue};
 pub use publisher::{Confirming, Message, PublishError, Publisher};
 pub use trouble::{Refusal, Trouble};
 pub use url::{AmqpUrl, InvalidUrl};

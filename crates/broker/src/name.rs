@@ -12,6 +12,13 @@ const LONGEST: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name(String);
 
+/// The most bytes that the name of a queue of tasks has, so that there is room for the names of what is made beside it, such as `<queue>.servers`.
+const LONGEST_OF_TASKS: usize = 200;
+
+/// The name of a queue of tasks: 1 to 200 bytes, without control characters, and not one that RabbitMQ keeps to itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskQueue(Name);
+
 /// What is wrong with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
@@ -24,6 +31,12 @@ pub enum InvalidName {
     /// It would not look like what it is.
     #[error("a name has no control characters")]
     Control,
+    /// It leaves no room for the names of the queues beside it.
+    #[error("the name of a queue of tasks has at most {LONGEST_OF_TASKS} bytes")]
+    TooLongForTasks,
+    /// RabbitMQ lets nobody make such a queue.
+    #[error("names that begin with amq. are RabbitMQ's own")]
+    Reserved,
 }
 
 impl Name {
@@ -60,6 +73,43 @@ impl fmt::Display for Name {
     }
 }
 
+impl TaskQueue {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub(crate) fn to_short(&self) -> ShortString {
+        self.0.to_short()
+    }
+
+    /// The name of what belongs to the queue, which has the queue's name in front.
+    pub(crate) fn beside(&self, what: &str) -> ShortString {
+        short(&format!("{self}.{what}")).unwrap_or_default()
+    }
+}
+
+impl FromStr for TaskQueue {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let name: Name = text.parse()?;
+        if text.len() > LONGEST_OF_TASKS {
+            return Err(InvalidName::TooLongForTasks);
+        }
+        if text.starts_with("amq.") {
+            return Err(InvalidName::Reserved);
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for TaskQueue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// Text as AMQP has it in its names; `None` if it is too long, at which lapin's own conversion panics.
 pub(crate) fn short(text: &str) -> Option<ShortString> {
     ShortString::try_new(text).ok()
@@ -81,5 +131,23 @@ mod tests {
         assert_eq!(name(""), Err(InvalidName::Empty));
         assert_eq!(name("a\nb"), Err(InvalidName::Control));
         assert_eq!(name("a").unwrap().to_short().as_str(), "a");
+    }
+
+    #[test]
+    fn queues_of_tasks_have_names_with_room_for_more() {
+        let queue = |text: &str| text.parse::<TaskQueue>();
+        let longest = queue(&"ä".repeat(100)).unwrap();
+        assert_eq!(longest.to_short().as_str(), longest.as_str());
+        let beside = format!("{longest}.servers");
+        assert_eq!(longest.beside("servers").as_str(), beside);
+        for (wrong, why) in [
+            ("", InvalidName::Empty),
+            ("a\0b", InvalidName::Control),
+            (&"x".repeat(201), InvalidName::TooLongForTasks),
+            (&"x".repeat(256), InvalidName::TooLong),
+            ("amq.tasks", InvalidName::Reserved),
+        ] {
+            assert_eq!(queue(wrong), Err(why), "{wrong}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hubcast::AllowedOrigins;
+use hubcast_broker::TaskQueue;
 
 use crate::feeds::FeedRoom;
 use crate::{console, feeds};
@@ -173,10 +174,9 @@ pub(crate) struct Serve {
         long,
         env = "HUBCAST_TASK_QUEUE",
         default_value = "tasks",
-        value_name = "NAME",
-        value_parser = queue
+        value_name = "NAME"
     )]
-    pub(crate) task_queue: String,
+    pub(crate) task_queue: TaskQueue,
 
     /// An exchange of RabbitMQ and a room in which its messages appear, such as logs=General. Give it several times, or separate several by commas. All servers
     /// share one durable queue for it, so every message appears once, also after a time without any server; several servers without one Redis
@@ -255,16 +255,6 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// What is made beside the queue has a longer name, and none may have more than 255 bytes.
-fn queue(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 200 || text.starts_with("amq.") {
-        return Err(
-            "the name of a queue has 1 to 200 bytes, and does not begin with amq.".to_owned(),
-        );
-    }
-    Ok(text.to_owned())
-}
-
 fn origin(text: &str) -> Result<String, String> {
     AllowedOrigins::list([text])
         .map(|_| text.to_owned())
@@ -314,6 +304,45 @@ mod tests {
                 "{right}"
             );
         }
+    }
+
+    #[test]
+    fn names_that_rabbitmq_cannot_have_are_refused() {
+        let too_long = "x".repeat(201);
+        let names = [&too_long, &"x".repeat(256), "", "amq.tasks", "a\nb"];
+        for name in names {
+            for command in [
+                &["hubcast", "serve"][..],
+                &["hubcast", "tasks", "dead"],
+                &["hubcast", "tasks", "retry"],
+            ] {
+                let arguments = command.iter().copied().chain(["--task-queue", name]);
+                assert!(
+                    Cli::try_parse_from(arguments).is_err(),
+                    "{command:?} {name}"
+                );
+            }
+        }
+        let longest = "x".repeat(200);
+        let arguments = ["hubcast", "tasks", "retry", "--task-queue", &longest];
+        assert!(Cli::try_parse_from(arguments).is_ok());
+    }
+
+    #[test]
+    fn what_tasks_cannot_ask_is_refused() {
+        for wrong in [
+            ["--server", "nowhere"],
+            ["--server", "https://127.0.0.1"],
+            ["--server", "http://127.0.0.1?x=y"],
+            ["--server", ""],
+            ["--most", "0"],
+            ["--most", "100001"],
+        ] {
+            let arguments = ["hubcast", "tasks", "dead"].into_iter().chain(wrong);
+            assert!(Cli::try_parse_from(arguments).is_err(), "{wrong:?}");
+        }
+        let server = ["hubcast", "tasks", "dead", "--server", "http://[::1]:80/a/"];
+        assert!(Cli::try_parse_from(server).is_ok());
     }
 
     #[test]

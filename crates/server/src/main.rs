@@ -14,6 +14,7 @@ mod raw;
 mod task_hub;
 mod tasks;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +63,10 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => return exit_code(hubcast_bench::run(&args)),
         Some(Command::Chat(args)) => return exit_code(console::run_chat(args)),
         Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
-        Some(Command::Tasks(args)) => return exit_code(console::run_tasks(args)),
+        Some(Command::Tasks(args)) => {
+            let url = args.amqp().map(amqp_url);
+            return exit_code(console::run_tasks(args, url));
+        }
         Some(Command::Publish(args)) => {
             let url = amqp_url(&args.exchange.amqp);
             return exit_code(feeds::run_publish(args, url));
@@ -270,11 +274,11 @@ fn task_options(settings: &Serve) -> TaskOptions {
     }
 }
 
-/// The one line on standard output: whoever started the server waits for it.
-#[expect(
-    clippy::print_stdout,
-    reason = "standard output is for this line alone"
-)]
+/// The one line on standard output: whoever started the server waits for it, or has closed it.
 fn announce(line: &str) {
-    println!("{line}");
+    let mut output = io::stdout();
+    let told = writeln!(output, "{line}").and_then(|()| output.flush());
+    if let Err(error) = told {
+        tracing::warn!(%error, "standard output cannot be written");
+    }
 }

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::link::{Link, LinkStatus};
+use crate::name::TaskQueue;
 
 use self::board::{Board, Notice, WorkerKey};
 use self::memory::MemoryQueue;
@@ -153,7 +154,7 @@ impl TaskCentre {
     ///
     /// `queue` is where tasks arrive; `<queue>.retry`, `<queue>.dead` and the exchange `<queue>.servers` are made beside it. Quorum queues, where the broker has
     /// them; the queue itself is used as it is if it is there already.
-    pub fn on_rabbitmq(options: TaskOptions, link: Link, queue: &str) -> Self {
+    pub fn on_rabbitmq(options: TaskOptions, link: Link, queue: &TaskQueue) -> Self {
         let (mut centre, side) = Self::new(options);
         let publishing = link.another();
         centre.publishing = Some(publishing.status());

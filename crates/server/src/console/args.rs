@@ -8,7 +8,9 @@
 
 use std::fmt;
 
+use axum::http::Uri;
 use clap::{Args, Subcommand, ValueEnum};
+use hubcast_broker::TaskQueue;
 
 use crate::limits;
 
@@ -69,19 +71,34 @@ pub(crate) struct ConnectArgs {
 #[command(after_help = "Examples:
   hubcast tasks dead                                  of the server on this machine
   hubcast tasks dead --amqp amqp://10.0.0.5           in RabbitMQ, whether a server runs or not
-  hubcast tasks retry --amqp amqp://10.0.0.5 --task-queue jobs 5f0c21")]
+  hubcast tasks retry --amqp amqp://10.0.0.5 --task-queue jobs 5f0c21
+
+Exit status: 0 if it is done; 1 if there is no such task, nobody to ask, or no answer; 2 for a wrong command line.")]
 pub(crate) struct TasksArgs {
     #[command(subcommand)]
     pub(crate) command: TasksCommand,
+}
+
+impl TasksArgs {
+    /// The RabbitMQ that the tasks are in.
+    pub(crate) fn amqp(&self) -> Option<&str> {
+        let (TasksCommand::Dead { place, .. } | TasksCommand::Retry { place, .. }) = &self.command;
+        place.amqp.as_ref().map(|Secret(url)| url.as_str())
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TasksCommand {
     /// Show the tasks that were given up, and why. They stay where they are.
     Dead {
-        /// How many at most, those first that were given up first.
-        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
-        most: usize,
+        /// How many at most, those first that were given up first. A server shows no more than 1000.
+        #[arg(
+            long,
+            default_value_t = 100,
+            value_name = "NUMBER",
+            value_parser = clap::value_parser!(u32).range(1..=100_000)
+        )]
+        most: u32,
 
         /// One JSON object a line, for machines.
         #[arg(long)]
@@ -92,7 +109,7 @@ pub(crate) enum TasksCommand {
     },
     /// Put tasks that were given up back into the queue, as if they were new.
     Retry {
-        /// Only the task with this id; otherwise all.
+        /// Only the task with this id, which must be there; otherwise all.
         id: Option<String>,
 
         #[command(flatten)]
@@ -114,11 +131,27 @@ pub(crate) struct Where {
         default_value = "tasks",
         value_name = "NAME"
     )]
-    pub(crate) task_queue: String,
+    pub(crate) task_queue: TaskQueue,
 
-    /// The server to ask.
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    /// The server to ask, if there is no RabbitMQ.
+    #[arg(
+        long,
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL",
+        value_parser = server
+    )]
     pub(crate) server: String,
+}
+
+/// The address of a server, behind which a path can be written.
+fn server(text: &str) -> Result<String, String> {
+    let example = "write the address of a server, such as http://127.0.0.1:8080";
+    let url: Uri = text.parse().map_err(|_| example)?;
+    match url.scheme_str() {
+        Some("http") if url.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
+        Some("https") => Err("https is not supported, because there is no TLS here; connect with http to a proxy that speaks TLS".to_owned()),
+        _ => Err(example.to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,4 @@
-//! The clients in this program: `hubcast chat` and `hubcast connect`, for a person at a terminal or for a script.
+//! The clients in this program: `hubcast chat`, `hubcast connect` and `hubcast tasks`, for a person at a terminal or for a script.
 
 mod args;
 mod chat;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use hubcast_broker::AmqpUrl;
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -36,11 +37,11 @@ pub(crate) fn run_connect(args: &ConnectArgs) -> anyhow::Result<()> {
 }
 
 /// Shows tasks that were given up, or gives them another chance.
-pub(crate) fn run_tasks(args: TasksArgs) -> anyhow::Result<()> {
+pub(crate) fn run_tasks(args: TasksArgs, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(tasks::run(args));
+    let outcome = runtime.block_on(tasks::run(args, amqp));
     runtime.shutdown_background();
     outcome
 }

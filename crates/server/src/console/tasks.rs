@@ -1,12 +1,13 @@
 //! `hubcast tasks`: the tasks that were given up, in RabbitMQ or with a server.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, Uri};
 use hubcast_broker::tasks::{DeadTask, DeadTasks};
-use hubcast_broker::{AmqpUrl, Link, LinkStatus};
+use hubcast_broker::{AmqpUrl, Link, LinkStatus, TaskQueue};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
@@ -35,48 +36,51 @@ struct Retried {
     retried: u64,
 }
 
-pub(super) async fn run(args: TasksArgs) -> anyhow::Result<()> {
+/// Does what is asked for: in this RabbitMQ, or by asking the server.
+pub(super) async fn run(args: TasksArgs, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
     let late = || anyhow!("there was no answer within {PATIENCE:?}");
     let work = async {
         match args.command {
-            TasksCommand::Dead { most, json, place } => show(dead(place, most).await?, json),
+            TasksCommand::Dead { most, json, place } => {
+                let most = usize::try_from(most)?;
+                show(dead(amqp, place, most).await?, json)
+            }
             TasksCommand::Retry { id, place } => {
-                say(&format!(
-                    "{} put back into the queue",
-                    tasks(retry(place, id).await?)
-                ));
-                Ok(())
+                let retried = retry(amqp, place, id.as_deref()).await?;
+                if let (0, Some(id)) = (retried, id) {
+                    bail!("no task with the id '{}' was given up", one_line(&id));
+                }
+                say(&format!("{} put back into the queue", tasks(retried)))
             }
         }
     };
     timeout(PATIENCE, work).await.map_err(|_| late())?
 }
 
-async fn dead(place: Where, most: usize) -> anyhow::Result<Vec<DeadTask>> {
-    if let Some(url) = place.amqp {
-        let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
+async fn dead(amqp: Option<AmqpUrl>, place: Where, most: usize) -> anyhow::Result<Vec<DeadTask>> {
+    if let Some(url) = amqp {
+        let dead = in_rabbitmq(url, &place.task_queue).await?;
         return Ok(dead.list(most).await?);
     }
     let answer: Dead = ask(&place.server, Method::GET, "/tasks/dead").await?;
     Ok(answer.dead.into_iter().take(most).collect())
 }
 
-async fn retry(place: Where, id: Option<String>) -> anyhow::Result<u64> {
-    if let Some(url) = place.amqp {
-        let dead = in_rabbitmq(&url.0, &place.task_queue).await?;
-        return Ok(dead.retry(id.as_deref()).await?);
+async fn retry(amqp: Option<AmqpUrl>, place: Where, id: Option<&str>) -> anyhow::Result<u64> {
+    if let Some(url) = amqp {
+        let dead = in_rabbitmq(url, &place.task_queue).await?;
+        return Ok(dead.retry(id).await?);
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(id) = id {
-        query.append_pair("id", &id);
+        query.append_pair("id", id);
     }
     let path = format!("/tasks/dead/retry?{}", query.finish());
     let answer: Retried = ask(&place.server, Method::POST, &path).await?;
     Ok(answer.retried)
 }
 
-async fn in_rabbitmq(url: &str, queue: &str) -> anyhow::Result<DeadTasks> {
-    let url: AmqpUrl = url.parse().context("--amqp")?;
+async fn in_rabbitmq(url: AmqpUrl, queue: &TaskQueue) -> anyhow::Result<DeadTasks> {
     let address = url.address();
     let link = Link::open(url);
     let mut status = link.status();
@@ -99,7 +103,7 @@ async fn ask<T: for<'de> Deserialize<'de>>(
     method: Method,
     path: &str,
 ) -> anyhow::Result<T> {
-    let uri: Uri = format!("{}{path}", server.trim_end_matches('/'))
+    let uri: Uri = format!("{server}{path}")
         .parse()
         .with_context(|| format!("'{server}' is not the address of a server"))?;
     let request = Request::builder()
@@ -108,9 +112,9 @@ async fn ask<T: for<'de> Deserialize<'de>>(
         .body(Body::empty())?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(request).await.map_err(|error| {
-        let cause =
-            std::error::Error::source(&error).map_or_else(String::new, |it| format!(": {it}"));
-        anyhow!("no server at {server}{cause}; with a RabbitMQ, say --amqp")
+        let error = anyhow!(error);
+        let cause = error.root_cause();
+        anyhow!("no server at {server}: {cause}; with a RabbitMQ, say --amqp")
     })?;
     let status = answer.status();
     let body = to_bytes(Body::new(answer.into_body()), MOST_BYTES).await?;
@@ -124,12 +128,12 @@ async fn ask<T: for<'de> Deserialize<'de>>(
 fn show(dead: Vec<DeadTask>, json: bool) -> anyhow::Result<()> {
     if json {
         for task in dead {
-            say(&serde_json::to_string(&task)?);
+            say(&serde_json::to_string(&task)?)?;
         }
         return Ok(());
     }
     if dead.is_empty() {
-        say("no task was given up");
+        say("no task was given up")?;
     }
     for task in dead {
         let at = task.at.map_or_else(String::new, |at| format!("{at:.0}  "));
@@ -150,8 +154,8 @@ fn show(dead: Vec<DeadTask>, json: bool) -> anyhow::Result<()> {
             "{}  {at}{attempts}  {}",
             one_line(id),
             one_line(&reason)
-        ));
-        say(&format!("    {}", one_line(&task)));
+        ))?;
+        say(&format!("    {}", one_line(&task)))?;
     }
     Ok(())
 }
@@ -163,7 +167,12 @@ fn tasks(number: u64) -> String {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "it is what was asked for")]
-fn say(line: &str) {
-    println!("{line}");
+/// Prints a line. A reader who has read enough, such as `head`, is no error.
+fn say(line: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written")
+        }
+        _ => Ok(()),
+    }
 }

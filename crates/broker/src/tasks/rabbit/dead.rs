@@ -4,6 +4,7 @@ use lapin::Channel;
 use lapin::options::BasicGetOptions;
 
 use crate::link::Link;
+use crate::name::TaskQueue;
 use crate::publisher::{self, PublishError, Publisher};
 use crate::trouble::{Refusal, Trouble};
 
@@ -22,7 +23,7 @@ pub struct DeadTasks {
 
 impl DeadTasks {
     /// Those of a queue of tasks.
-    pub fn new(link: Link, queue: &str) -> Self {
+    pub fn new(link: Link, queue: &TaskQueue) -> Self {
         Self::of(link.clone(), link, Names::new(queue))
     }
 
@@ -55,9 +56,9 @@ impl DeadTasks {
         let channel = self.link.channel().await;
         let back = Publisher::mandatory(&self.publishing);
         let tasks = self.names.tasks.as_str();
-        let Some(all) = state(&channel, &self.names.dead).await? else {
-            return Err(Refusal(format!("there is no queue '{}'", self.names.dead)).into());
-        };
+        let dead = &self.names.dead;
+        let all = state(&channel, dead).await?;
+        let all = all.ok_or_else(|| Refusal(format!("there is no queue '{dead}'")))?;
         let mut retried = 0;
         for _ in 0..all {
             let Some((message, receipt)) = self.get(&channel).await? else {

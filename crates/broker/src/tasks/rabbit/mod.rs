@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::link::{Link, LinkStatus};
+use crate::name::TaskQueue;
 use crate::publisher::Publisher;
 use crate::trouble::Trouble;
 
@@ -59,7 +60,7 @@ impl<E: Into<Trouble>> From<E> for End {
 }
 
 impl RabbitQueue {
-    pub(super) fn new(side: QueueSide, link: Link, publishing: Link, queue: &str) -> Self {
+    pub(super) fn new(side: QueueSide, link: Link, publishing: Link, queue: &TaskQueue) -> Self {
         Self {
             side,
             publisher: Arc::new(Publisher::mandatory(&publishing)),

@@ -5,6 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
 use crate::link::Link;
+use crate::name::TaskQueue;
 use crate::trouble::{Trouble, is_refusal};
 
 /// What everything is called, given the name of the queue of tasks.
@@ -28,12 +29,12 @@ const AS_OFTEN_AS_ONE_LIKES: i64 = 1_000_000_000;
 const STALE: i32 = 10_000;
 
 impl Names {
-    pub(super) fn new(queue: &str) -> Self {
+    pub(super) fn new(queue: &TaskQueue) -> Self {
         Self {
-            tasks: queue.into(),
-            retry: format!("{queue}.retry").into(),
-            dead: format!("{queue}.dead").into(),
-            servers: format!("{queue}.servers").into(),
+            tasks: queue.to_short(),
+            retry: queue.beside("retry"),
+            dead: queue.beside("dead"),
+            servers: queue.beside("servers"),
         }
     }
 
