@@ -8,6 +8,7 @@ use async_compat::CompatExt;
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::{AMQPAuthority, AMQPUri};
 use lapin::{Connection, ConnectionProperties, Error, ErrorKind};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::trouble::{describe, is_no_entry};
@@ -31,10 +32,9 @@ pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
     let runtime = lapin::runtime::default_runtime().map_err(NotConnected::from)?;
     let patience = url.patience();
     let open = {
-        let attempt = Attempt(Arc::clone(&attempt.0));
+        let attempt = attempt.clone();
         async move |uri: AMQPUri, _| {
-            let opened = timeout(patience, attempt.open(&uri.authority)).await;
-            let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+            let stream = attempt.open(&uri.authority).await?;
             Ok::<_, Error>(AsyncTcpStream::Plain(stream.compat()))
         }
     };
@@ -69,9 +69,15 @@ impl From<Error> for NotConnected {
     }
 }
 
-/// The socket of a connection that is being made, which lapin reads in a thread of its own until it ends.
+/// The socket of a connection that is being made, which lapin makes and reads in a thread of its own until it ends.
+#[derive(Default, Clone)]
+struct Attempt(Arc<Made>);
+
 #[derive(Default)]
-struct Attempt(Arc<Mutex<Socket>>);
+struct Made {
+    socket: Mutex<Socket>,
+    cut: Notify,
+}
 
 #[derive(Default)]
 enum Socket {
@@ -84,10 +90,15 @@ enum Socket {
 impl Attempt {
     async fn open(&self, authority: &AMQPAuthority) -> std::io::Result<tokio::net::TcpStream> {
         let address = (authority.host.as_str(), authority.port);
-        let stream = tokio::net::TcpStream::connect(address).await?;
+        // No timer here: that thread may outlive the runtime, whose timers panic then.
+        let stream = tokio::select! {
+            biased;
+            () = self.0.cut.notified() => return Err(std::io::ErrorKind::TimedOut.into()),
+            stream = tokio::net::TcpStream::connect(address) => stream?,
+        };
         stream.set_nodelay(true)?;
         let handle = TcpStream::from(stream.as_fd().try_clone_to_owned()?);
-        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*socket, Socket::Cut) {
             return Err(std::io::ErrorKind::TimedOut.into());
         }
@@ -110,11 +121,14 @@ impl Drop for Guard {
         let Some(attempt) = self.0.take() else {
             return;
         };
-        let mut socket = attempt.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = &attempt.0;
+        let mut socket = made.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Socket::Open(stream) = &*socket {
             // Fails if the other side was quicker.
             let _ = stream.shutdown(Shutdown::Both);
         }
         *socket = Socket::Cut;
+        // Kept for whoever has not begun to wait.
+        made.cut.notify_one();
     }
 }

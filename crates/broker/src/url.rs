@@ -13,6 +13,9 @@ use crate::name::short;
 /// RabbitMQ would choose 60.
 const HEARTBEAT: u16 = 10;
 
+/// The least that AMQP calls a frame, in bytes; with less nobody could say who they are.
+const SMALLEST_FRAME: u32 = 4096;
+
 /// How long connecting may take altogether.
 const CONNECTING: Duration = Duration::from_secs(10);
 
@@ -41,7 +44,8 @@ pub enum InvalidUrl {
     VirtualHost,
     /// A query that cannot be understood.
     #[error(
-        "a parameter behind the ? of this URL has a value that it cannot have: heartbeat, connection_timeout, channel_max and frame_max are numbers"
+        "a parameter behind the ? of this URL has a value that it cannot have: heartbeat, connection_timeout, channel_max and frame_max are numbers, connection_timeout is 1 or \
+         more, and frame_max 0 or {SMALLEST_FRAME} or more"
     )]
     Parameter,
 }
@@ -96,6 +100,10 @@ impl FromStr for AmqpUrl {
         }
         if short(&uri.vhost).is_none() {
             return Err(InvalidUrl::VirtualHost);
+        }
+        let frame_max = uri.query.frame_max.unwrap_or_default();
+        if uri.query.connection_timeout == Some(0) || (1..SMALLEST_FRAME).contains(&frame_max) {
+            return Err(InvalidUrl::Parameter);
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(Self(uri))
@@ -160,6 +168,14 @@ mod tests {
             ),
             (
                 "amqp://me:secret@host?heartbeat=70000",
+                InvalidUrl::Parameter,
+            ),
+            (
+                "amqp://me:secret@host?frame_max=4095",
+                InvalidUrl::Parameter,
+            ),
+            (
+                "amqp://me:secret@host?connection_timeout=0",
                 InvalidUrl::Parameter,
             ),
         ] {
