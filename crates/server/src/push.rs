@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::any;
 use hubcast_broker::tasks::{Assignment, Door, Reason, Registration, TaskCentre, Worker};
@@ -37,9 +38,21 @@ pub(crate) fn routes(sockets: &RawWebSockets, centre: TaskCentre) -> Router {
 }
 
 fn push(sockets: &RawWebSockets, centre: TaskCentre, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let says_done = query.split('&').any(|parameter| parameter == "ack=done");
-    sockets.answer(request, async move { Ok(Push::new(centre, says_done)) })
+    match says_done(request.uri()) {
+        Ok(says_done) => sockets.answer(request, async move { Ok(Push::new(centre, says_done)) }),
+        Err(problem) => sockets.refuse(&request, problem),
+    }
+}
+
+/// Whether the worker says when a task is done. A misspelt wish is not left out, since tasks would count as done that are not.
+fn says_done(uri: &Uri) -> Result<bool, String> {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let mut parameters = form_urlencoded::parse(query);
+    match parameters.find(|(name, _)| name == "ack") {
+        None => Ok(false),
+        Some((_, value)) if value == "done" => Ok(true),
+        Some(_) => Err("The parameter 'ack' is 'done', or is left out.".to_owned()),
+    }
 }
 
 /// What is said with one worker.

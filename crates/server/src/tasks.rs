@@ -66,7 +66,9 @@ async fn dead(State(tasks): State<Tasks>) -> Response {
     }
 }
 
+/// Which tasks get another chance. A misspelt name is not left out, since it would mean all of them.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     /// All if it is left out.
     id: Option<String>,
