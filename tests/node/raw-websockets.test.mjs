@@ -3,31 +3,11 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import WebSocket from 'ws';
 import { allVersions } from './all-versions.mjs';
 import { Log, within } from './helpers.mjs';
 import { upgrade } from './raw.mjs';
 import { Server, startsHubcast } from './server.mjs';
-
-/** An open WebSocket: `say` gives what comes next, `end` the code that it is closed with. */
-async function open(t, url) {
-  const socket = new WebSocket(url.replace(/^http/, 'ws'));
-  t.after(() => socket.terminate());
-  const heard = new Log();
-  socket.on('message', (data, isBinary) => heard.push(isBinary ? data : data.toString()));
-  const end = once(socket, 'close').then(([code]) => code);
-  await within(once(socket, 'open'), `${url} opens`);
-  let count = 0;
-  const next = async () => {
-    count += 1;
-    return (await heard.first(count, 'the next message')).at(-1);
-  };
-  const say = (message, how = {}) => {
-    socket.send(message, how);
-    return next();
-  };
-  return { socket, say, next, end: () => within(end, 'the end') };
-}
+import { open } from './sockets.mjs';
 
 test('texts come back with a greeting and binary messages as they are', { skip: startsHubcast }, async (t) => {
   const { origin } = await Server.start(t);

@@ -8,7 +8,8 @@ from websockets.sync.client import connect
 
 from support import LIMIT, PEER_IS_3_1
 
-SERVER = os.environ.get("SERVER_URL", "").rstrip("/").replace("http://", "ws://")
+ORIGIN = os.environ.get("SERVER_URL", "").rstrip("/")
+SERVER = ORIGIN.replace("http://", "ws://")
 
 
 @unittest.skipIf(PEER_IS_3_1, "only the program has them")
@@ -31,6 +32,21 @@ class RawWebSockets(unittest.TestCase):
             socket.send(["one ", "two ", "three"])
             self.assertEqual(socket.recv(LIMIT), "one two three")
             self.assertTrue(socket.ping("there?").wait(LIMIT), "no pong")
+
+    def test_what_is_offered_beyond_that_is_not_taken(self):
+        for path in ["/ws", "/echo", "/api/chat?nickname=Python&room=offers", "/push"]:
+            with self.subTest(path), self.open(path, compression="deflate", subprotocols=["chat", "graphql-ws"], origin=ORIGIN) as socket:
+                self.assertEqual(socket.response.headers.get("Sec-WebSocket-Extensions"), None)
+                self.assertEqual(socket.subprotocol, None)
+                self.assertTrue(socket.ping().wait(LIMIT), "no pong")
+
+    def test_messages_of_the_longest_kind_come_back(self):
+        longest = 1024 * 1024
+        with self.open("/echo?raw=1", max_size=None) as socket:
+            for message in ["x" * longest, b"\xff" * longest, ["y" * (longest // 2)] * 2]:
+                socket.send(message)
+                whole = message if isinstance(message, (str, bytes)) else "".join(message)
+                self.assertEqual(socket.recv(LIMIT), whole)
 
     def test_a_goodbye_is_answered_with_its_code(self):
         with self.open("/ws") as socket, self.assertRaises(ConnectionClosed) as closed:
