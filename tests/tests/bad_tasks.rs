@@ -1,0 +1,214 @@
+//! What is no task, and what nobody can be asked: told, kept where it can be looked at, and no trouble for the tasks and workers beside it.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic is the report of a test"
+)]
+
+use std::process::{Output, Stdio};
+
+use end_to_end::wait::{DEADLINE, until};
+use end_to_end::{Hubcast, RabbitMq, RawWorker};
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicPublishOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+/// Runs `hubcast tasks`, with nobody at its output if that is said.
+async fn tasks(arguments: &[&str], stdout: Stdio) -> Output {
+    let mut command = end_to_end::hubcast::command();
+    command
+        .arg("tasks")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let run = tokio::task::spawn_blocking(move || command.spawn()?.wait_with_output());
+    run.await.unwrap().unwrap()
+}
+
+/// A pipe that nobody reads.
+fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+/// Publishes to the queue of tasks.
+async fn publish(rabbitmq: &RabbitMq, body: &[u8], properties: BasicProperties) {
+    let channel = rabbitmq.channel().await;
+    let options = BasicPublishOptions::default();
+    let published = channel.basic_publish("".into(), "tasks".into(), options, body, properties);
+    published.await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_task_is_given_up_at_once_and_the_others_are_done() {
+    let rabbitmq = RabbitMq::start().await;
+    let mut server = Hubcast::start(&["--amqp", &rabbitmq.url()]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    until(DEADLINE, "the queues are there", async || {
+        match server.tasks().await {
+            tasks if tasks["waiting"].is_number() => Ok(()),
+            tasks => Err(tasks.to_string()),
+        }
+    })
+    .await;
+    let deep = "[".repeat(60_000);
+    let large = "x".repeat(1024 * 1024);
+    let bodies: &[(&[u8], &str)] = &[
+        (b"", "EOF"),
+        (b"\0", "expected value"),
+        (b"\xff\xfe", "expected value"),
+        (b"null", "invalid type: null"),
+        (br#"{"TaskName":"a"}"#, "missing field `TaskType`"),
+        (
+            br#"{"TaskName":"a","TaskType":1e400}"#,
+            "number out of range",
+        ),
+        (br#"{"TaskName":"a","TaskType":1}{}"#, "trailing characters"),
+        (deep.as_bytes(), "invalid type: array"),
+        (large.as_bytes(), "65536 bytes at most"),
+    ];
+    for (number, (body, _)) in bodies.iter().enumerate() {
+        publish(&rabbitmq, body, BasicProperties::default()).await;
+        let name = format!("task {number}");
+        server
+            .submit(&json!({"TaskName": name, "TaskType": 1}))
+            .await;
+        assert_eq!(worker.hears().await, name);
+    }
+    let all = bodies.len();
+    server
+        .tasks_become(DEADLINE, &json!({"done": all, "dead": all, "waiting": 0}))
+        .await;
+    let dead = tasks(
+        &["dead", "--json", "--amqp", &rabbitmq.url()],
+        Stdio::piped(),
+    )
+    .await;
+    let dead = String::from_utf8(dead.stdout).unwrap();
+    let mut reasons: Vec<String> = dead
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].to_string())
+        .collect();
+    for (body, why) in bodies {
+        let known = reasons.iter().position(|reason| reason.contains(why));
+        let known = known.unwrap_or_else(|| panic!("{why} of {} bytes: {reasons:?}", body.len()));
+        reasons.remove(known);
+    }
+    server.assert_calm(&[]);
+}
+
+#[tokio::test]
+async fn headers_that_fill_a_frame_do_not_end_the_connection() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = Hubcast::start(&["--amqp", &rabbitmq.url()]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    let mut headers = FieldTable::default();
+    headers.insert("trace".into(), AMQPValue::LongString("abc".into()));
+    // With what else is in the frame, a few bytes less than RabbitMQ takes.
+    let filling = "x".repeat(130_900);
+    headers.insert("filling".into(), AMQPValue::LongString(filling.into()));
+    let large = BasicProperties::default().with_headers(headers);
+    until(DEADLINE, "the queues are there", async || {
+        match server.tasks().await {
+            tasks if tasks["waiting"].is_number() => Ok(()),
+            tasks => Err(tasks.to_string()),
+        }
+    })
+    .await;
+    publish(&rabbitmq, b"nonsense", large).await;
+    server
+        .submit(&json!({"TaskName": "Demo", "TaskType": 1}))
+        .await;
+    assert_eq!(worker.hears().await, "Demo");
+    server
+        .tasks_become(DEADLINE, &json!({"dead": 1, "waiting": 0}))
+        .await;
+    assert!(
+        !server.output().contains("RabbitMQ is away"),
+        "{}",
+        server.output()
+    );
+    let channel = rabbitmq.channel().await;
+    let dead = channel.basic_get("tasks.dead".into(), BasicGetOptions::default());
+    let dead = dead.await.unwrap().unwrap();
+    let headers = dead.delivery.properties.headers().clone().unwrap();
+    let names: Vec<_> = headers
+        .into_iter()
+        .map(|(name, _)| name.to_string())
+        .collect();
+    assert!(names.contains(&"trace".to_owned()), "{names:?}");
+    assert!(!names.contains(&"filling".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_or_tried_again_is_told() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = Hubcast::start(&[]).await;
+    let (url, amqp) = (server.url(), &*rabbitmq.url());
+    let wrong = amqp.replace("//", "//guest:geheim@");
+    let nowhere = format!("{amqp}/nowhere");
+    let long = "x".repeat(256);
+    let no_http = amqp.replace("amqp:", "http:");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["dead", "--task-queue", &long], 2, "at most 255 bytes"),
+        (&["retry", "--task-queue", &long], 2, "at most 255 bytes"),
+        (
+            &["dead", "--amqp", "geheim"],
+            2,
+            "not the URL of a RabbitMQ",
+        ),
+        (&["dead", "--amqp", amqp], 1, "no queue 'tasks.dead'"),
+        (&["retry", "--amqp", amqp], 1, "no queue 'tasks.dead'"),
+        (&["retry", "--amqp", amqp, "x"], 1, "no queue 'tasks.dead'"),
+        (&["dead", "--amqp", &wrong], 1, "ACCESS_REFUSED"),
+        (&["retry", "--amqp", &nowhere], 1, "NOT_ALLOWED"),
+        (&["dead", "--server", "127.0.0.1:80"], 2, "such as http://"),
+        (&["dead", "--server", "https://127.0.0.1"], 2, "no TLS"),
+        (&["dead", "--server", &no_http], 1, "no server at"),
+        (
+            &["retry", "--server", url, "a\u{7}b"],
+            1,
+            "id 'a␇b' was given up",
+        ),
+        (&["retry", "--server", url, ""], 1, "id '' was given up"),
+        (&["dead", "--server", &format!("{url}/ws")], 1, "404"),
+    ];
+    for (arguments, code, why) in cases {
+        let output = tasks(arguments, Stdio::piped()).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {said}");
+        assert!(said.contains(why), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        assert!(!said.contains("geheim"), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    for path in ["/tasks/dead/retry?ids=5", "/tasks/dead/retry?id=a&id=b"] {
+        assert_eq!(server.post(path, "").await.status, 400, "{path}");
+    }
+    // The server is as it was.
+    let mut worker = RawWorker::join(url, "a").await;
+    server
+        .submit(&json!({"TaskName": "Demo", "TaskType": 1}))
+        .await;
+    assert_eq!(worker.hears().await, "Demo");
+}
+
+#[tokio::test]
+async fn a_reader_who_has_gone_is_no_error() {
+    let server = Hubcast::start(&[]).await;
+    for command in ["dead", "retry"] {
+        let output = tasks(&[command, "--server", server.url()], unread()).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{command}: {said}");
+        assert_eq!(said, "", "{command}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = tasks(&["dead", "--server", server.url()], full.unwrap().into()).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output cannot be written"), "{said}");
+}
