@@ -159,9 +159,26 @@ async fn an_echo_is_heard_to_the_last_before_the_end_of_the_input_closes() {
 }
 
 #[tokio::test]
+async fn a_line_that_cannot_be_sent_is_told_and_costs_the_others_nothing() {
+    let server = Hubcast::start(&[]).await;
+    let (mut process, mut input) = connect(&format!("ws://{}/echo", server.authority()));
+    let mut lines = vec![b'x'; 1024 * 1024 + 1];
+    lines.extend(b"\na\0b\xff\n");
+    input.write_all(&lines).unwrap();
+    drop(input);
+    assert_eq!(process.exit(DEADLINE).await.code(), Some(1));
+    let echo = "Server Response: a\0b\u{fffd}\n";
+    assert_eq!(process.stdout(), echo);
+    let told = process.stderr();
+    assert!(told.contains("more than 1048576 bytes"), "{told}");
+    assert!(told.contains("1 of the lines were not sent"), "{told}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_connected_to_is_refused_with_the_reason() {
     let server = Hubcast::start(&[]).await;
     let elsewhere = format!("ws://{}/", server.authority());
+    let nameless = format!("{elsewhere}api/chat");
     for (url, reason) in [
         ("ws://127.0.0.1:1/", "is a server running there?"),
         ("wss://127.0.0.1:1/", "TLS"),
@@ -170,7 +187,8 @@ async fn what_cannot_be_connected_to_is_refused_with_the_reason() {
         ("ws://", "ws://127.0.0.1:8080/path"),
         ("ws://127.0.0.1:99999/", "1 to 65535"),
         ("ws://user:geheim@127.0.0.1/", "a host and a port"),
-        (&elsewhere, "status 200"),
+        (&elsewhere, "status 200; check the path"),
+        (&nameless, "status 400 (The parameter 'nickname' is missing"),
     ] {
         let (mut process, _input) = connect(url);
         let code = process.exit(DEADLINE).await.code();

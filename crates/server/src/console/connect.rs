@@ -30,6 +30,9 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// The most bytes of a message that is shown.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
+/// The most bytes of a server's refusal that are shown.
+const LONGEST_TOLD: usize = 300;
+
 /// The line that closes.
 const EXIT: &str = "exit";
 
@@ -55,12 +58,14 @@ pub(super) async fn run(console: &mut Console, args: &ConnectArgs) -> anyhow::Re
     let (mut sink, stream) = socket.split();
     let mut receiving = pin!(receive(stream, &screen));
     let lines = console.read("> ".to_owned());
-    let sent = tokio::select! {
+    let refused = tokio::select! {
         ended = &mut receiving => return ended?.into_outcome(&screen, false).await,
-        sent = send(lines, &mut sink, &screen) => sent,
-        left = console.left() => left,
+        refused = send(lines, &mut sink, &screen) => refused,
+        left = console.left() => {
+            left?;
+            0
+        }
     };
-    sent?;
     let close = async {
         let frame = CloseFrame {
             code: CloseCode::Normal,
@@ -75,7 +80,12 @@ pub(super) async fn run(console: &mut Console, args: &ConnectArgs) -> anyhow::Re
         left = console.left() => return left,
     };
     let ended = ended.map_err(|_| anyhow!("the server did not close within {CLOSING:?}"))?;
-    ended?.into_outcome(&screen, true).await
+    ended?.into_outcome(&screen, true).await?;
+    ensure!(
+        refused == 0,
+        "{refused} of the lines were not sent; see above"
+    );
+    Ok(())
 }
 
 /// Host and port, and the request for a WebSocket.
@@ -119,8 +129,9 @@ async fn open(address: &str, request: Request) -> anyhow::Result<Socket> {
     match client_async_with_config(request, socket, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(answer)) => bail!(
-            "{address} did not switch to WebSockets, but answered with the status {}; check the path of the URL",
-            answer.status().as_u16()
+            "{address} did not switch to WebSockets, but answered with the status {}{}; check the path of the URL",
+            answer.status().as_u16(),
+            told(answer.body().as_deref().unwrap_or_default())
         ),
         Err(error) => {
             let error = error.to_string();
@@ -132,12 +143,19 @@ async fn open(address: &str, request: Request) -> anyhow::Result<Socket> {
     }
 }
 
-/// Sends lines up to the end, or to the one that closes.
-async fn send(
-    mut lines: Lines,
-    sink: &mut SplitSink<Socket, Message>,
-    screen: &Screen,
-) -> anyhow::Result<()> {
+/// The text of an answer, if there is one that people can read: a short one, and no page.
+fn told(body: &[u8]) -> String {
+    match str::from_utf8(body).map(str::trim) {
+        Ok(text) if (1..=LONGEST_TOLD).contains(&text.len()) && !text.starts_with('<') => {
+            format!(" ({})", one_line(text))
+        }
+        _ => String::new(),
+    }
+}
+
+/// Sends lines up to the end, or to the one that closes. Returns how many could not be taken.
+async fn send(mut lines: Lines, sink: &mut SplitSink<Socket, Message>, screen: &Screen) -> usize {
+    let mut refused = 0;
     while let Some(line) = lines.recv().await {
         match line {
             Ok(line) if line == EXIT => break,
@@ -146,10 +164,11 @@ async fn send(
             Err(error) => {
                 let text = format!("not sent: {error}");
                 screen.trouble(&text).await;
+                refused += 1;
             }
         }
     }
-    Ok(())
+    refused
 }
 
 /// How the server ended the connection: its close frame may have nothing in it.
