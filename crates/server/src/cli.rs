@@ -44,7 +44,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the chat page and its hub; the default.
+    /// Serve the chat page, its hub, and the task centre; the default.
     Serve(Serve),
     /// Load a SignalR server, this one or another, count every message, and measure what it costs.
     ///
@@ -136,7 +136,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "HUBCAST_STATEFUL_RECONNECT")]
     pub(crate) stateful_reconnect: bool,
 
-    /// How many bytes a message to a WebSocket without SignalR (/ws, /echo, /api/chat) may have; a longer one ends its connection with 1009. Such a
+    /// How many bytes a message to a WebSocket without SignalR (/ws, /echo, /api/chat, /push) may have; a longer one ends its connection with 1009. Such a
     /// connection costs about four times as much at most.
     #[arg(
         long,
@@ -146,7 +146,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_max_message: usize,
 
-    /// How many WebSockets without SignalR (/ws, /echo, /api/chat) there are together at most; further ones are refused with 503.
+    /// How many WebSockets without SignalR (/ws, /echo, /api/chat, /push) there are together at most; further ones are refused with 503.
     #[arg(
         long,
         env = "HUBCAST_WEBSOCKET_MAX_CONNECTIONS",
@@ -155,7 +155,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_max_connections: u32,
 
-    /// After how many seconds clients without SignalR (of /ws, /echo, /api/chat) are sent a ping, each time; who has said nothing until the next one is due is closed.
+    /// After how many seconds clients without SignalR (of /ws, /echo, /api/chat, /push) are sent a ping, each time; who has said nothing until the next one is due is closed.
     #[arg(
         long,
         env = "HUBCAST_WEBSOCKET_KEEP_ALIVE",

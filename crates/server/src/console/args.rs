@@ -134,7 +134,7 @@ pub(crate) struct Where {
     )]
     pub(crate) task_queue: TaskQueue,
 
-    /// The server to ask, if there is no RabbitMQ.
+    /// The server to ask where no RabbitMQ is named.
     #[arg(
         long,
         default_value = "http://127.0.0.1:8080",
