@@ -1,4 +1,4 @@
-// WebSockets without SignalR, from a page of the server itself and from one of another origin; and one that chats with the chat page.
+// WebSockets without SignalR, from a page of the server itself and from one of another origin; one that chats with the chat page, and one that works.
 // Runs like page.test.mjs, which says how.
 
 import assert from "node:assert/strict";
@@ -82,4 +82,39 @@ test("a page without SignalR talks with the chat page", limits, async (t) => {
     globalThis.raw.send(new Uint8Array([1]));
   }));
   assert.equal(code, 1003);
+});
+
+test("a page is a worker of the task centre", limits, async (t) => {
+  const person = await Person.arrive(t, browser);
+  await person.openLink(server);
+  const heard = await person.page.evaluate(async (url) => {
+    const socket = new WebSocket(`${url.replace(/^http/, "ws")}/push?ack=done`);
+    const messages = [];
+    let came;
+    socket.onmessage = ({ data }) => {
+      messages.push(JSON.parse(data));
+      came?.();
+    };
+    const next = async () => {
+      if (messages.length === 0) await new Promise((resolve) => (came = resolve));
+      return messages.shift();
+    };
+    await new Promise((resolve) => (socket.onopen = resolve));
+    socket.send("page");
+    const body = JSON.stringify({ TaskName: "ü世🦀", TaskType: 2 });
+    const { id } = await (await fetch("/tasks", { method: "POST", body })).json();
+    const task = await next();
+    socket.send(JSON.stringify({ done: id }));
+    socket.send(JSON.stringify({ done: id }));
+    const objection = await next();
+    const ended = new Promise((resolve) => (socket.onclose = ({ code, reason }) => resolve({ code, reason })));
+    socket.send(new Uint8Array([1]));
+    return { isMine: task.id === id && objection.id === id, task: task.task, error: objection.error, ended: await ended };
+  }, server.url);
+  assert.deepEqual(heard, {
+    isMine: true,
+    task: "Special-ü世🦀",
+    error: "You have no task of that id.",
+    ended: { code: 1003, reason: "Only texts are understood." },
+  });
 });
