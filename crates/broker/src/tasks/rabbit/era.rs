@@ -5,7 +5,7 @@ mod questions;
 mod requests;
 mod settling;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use std::sync::Arc;
 
@@ -18,9 +18,10 @@ use lapin::{Channel, Consumer};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::consumers::Item;
-use self::questions::{ANSWER, Ask, LOOK, Question, RETURN};
+use self::questions::LOOK;
 use self::settling::{Job, Settled};
-use super::ledger::Given;
+use super::asks::{Asks, Question};
+use super::ledger::{Given, Known};
 use super::message::{Message, Receipt};
 use super::servers::{Voice, What};
 use super::{End, RabbitQueue};
@@ -44,18 +45,11 @@ pub(super) struct Era<'a> {
     /// The workers that are consumers.
     open: HashMap<WorkerKey, u32>,
     jobs: FuturesUnordered<Job>,
-    asks: HashMap<u64, Ask>,
-    last_ask: u64,
+    asks: Asks<Receipt>,
     /// Says when the questions are to be looked at.
     clock: Interval,
     /// Those who wait until nothing is under way.
     flushing: Vec<Answer<()>>,
-    /// The other servers that are there, by their names.
-    others: HashSet<String>,
-    /// When all that are there have said so.
-    others_known: Instant,
-    /// Until when somebody else may have lost the connection, too, and not be back.
-    others_return: Instant,
 }
 
 /// What happens next.
@@ -90,7 +84,6 @@ impl<'a> Era<'a> {
         let none = FieldTable::default();
         let servers = channel.basic_consume(name.clone(), SERVERS.into(), options, none);
         let servers = servers.await?;
-        let now = Instant::now();
         let mut clock = interval(LOOK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut era = Self {
@@ -102,13 +95,9 @@ impl<'a> Era<'a> {
             deliveries: SelectAll::new(),
             open: HashMap::new(),
             jobs: FuturesUnordered::new(),
-            asks: HashMap::new(),
-            last_ask: 0,
+            asks: Asks::new(is_first, Instant::now()),
             clock,
             flushing: Vec::new(),
-            others: HashSet::new(),
-            others_known: now + ANSWER,
-            others_return: if is_first { now } else { now + RETURN },
         };
         // What was decided while there was no connection comes first: some of what is about to be delivered again is done.
         while let Ok(notice) = era.queue.side.notices.try_recv() {
@@ -152,7 +141,7 @@ impl<'a> Era<'a> {
                 }
                 Event::Settled(Err(trouble)) => Err(trouble),
                 Event::Time => {
-                    self.look(Instant::now());
+                    self.look();
                     Ok(())
                 }
                 Event::Over => return End::Over,
@@ -244,6 +233,8 @@ impl<'a> Era<'a> {
         }
         match ledger.known(&given.key, Instant::now()) {
             Some(known) => self.recognise(given, known),
+            // Its other copy is asked about, and whatever becomes of that, one of them is too many.
+            None if self.asks.has_copy(&given.key) => self.recognise(given, Known::Running),
             None => self.ask(given, Question::Holds),
         }
     }

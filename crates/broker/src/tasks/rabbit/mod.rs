@@ -3,6 +3,7 @@
 //! Each worker is a consumer here whose prefetch is what the worker can have, so RabbitMQ keeps the rest, and gives it to whichever server has room. A task is
 //! acknowledged when a worker has done it, or when it has been published to another queue and that was confirmed: it is never nowhere.
 
+mod asks;
 mod dead;
 mod era;
 mod ledger;

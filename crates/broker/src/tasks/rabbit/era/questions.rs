@@ -1,6 +1,5 @@
 //! What the servers of the queue ask each other, and what follows from the answers.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use lapin::message::Delivery as Arrived;
@@ -8,53 +7,20 @@ use tokio::time::Instant;
 
 use super::Era;
 use super::settling::Settled;
-use crate::tasks::board::{IN_THE_WAY, Prospect, WorkerKey};
+use crate::tasks::board::{Prospect, WorkerKey};
 use crate::tasks::lock;
-use crate::tasks::rabbit::ledger::Given;
+use crate::tasks::rabbit::asks::{Ask, Question};
+use crate::tasks::rabbit::ledger::{Given, Known};
 use crate::tasks::rabbit::message::Receipt;
 use crate::tasks::rabbit::servers::{Said, What};
 use crate::tasks::task::Reason;
 use crate::trouble::Trouble;
 
-/// How long another server may take to answer. One that has not by then is gone, or its connection is: it says so when it is back.
-pub(super) const ANSWER: Duration = Duration::from_secs(2);
-
-/// For how long after a connection was lost others may not have theirs back yet, so that they cannot answer. They try every five seconds at least.
-pub(super) const RETURN: Duration = Duration::from_secs(8);
-
-/// How often questions are looked at.
+/// How often open questions are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
-
-/// How often a question is repeated, for those who have just come back.
-const REPEAT: Duration = Duration::from_millis(500);
-
-/// How many other servers are known at most.
-const MOST_SERVERS: usize = 1000;
 
 /// How many workers are announced at once.
 const WORKERS_AT_ONCE: usize = 200;
-
-/// A question to the other servers, and the task that it is about. It stays unacknowledged meanwhile.
-pub(super) struct Ask {
-    given: Given<Receipt>,
-    is_about: Question,
-    /// Who has not answered.
-    silent: HashSet<String>,
-    /// Somebody elsewhere can do it.
-    is_able: bool,
-    /// When silence is an answer.
-    until: Instant,
-    /// When it is asked again.
-    repeat: Instant,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Whether somebody has it already.
-    Holds,
-    /// Whether somebody can do it.
-    Can,
-}
 
 impl Era<'_> {
     /// Says something to all other servers. If that fails, the connection is lost.
@@ -86,76 +52,38 @@ impl Era<'_> {
 
     /// Asks the other servers about a task.
     pub(super) fn ask(&mut self, given: Given<Receipt>, is_about: Question) {
-        let now = Instant::now();
-        let mut until = now + ANSWER;
-        if is_about == Question::Holds {
-            until = until.max(self.others_return);
-        }
-        self.last_ask += 1;
-        let ask = Ask {
-            given,
-            is_about,
-            silent: self.others.clone(),
-            is_able: false,
-            until,
-            repeat: now,
-        };
-        if self.is_over(&ask, now) {
+        self.asks.begin(given, is_about, Instant::now());
+        self.look();
+    }
+
+    /// Ends the questions that can be ended, and asks the others.
+    pub(super) fn look(&mut self) {
+        let (over, open) = self.asks.look(Instant::now());
+        for ask in over {
             self.conclude(ask);
-        } else {
-            self.asks.insert(self.last_ask, ask);
-            self.look(now);
         }
-    }
-
-    /// Whether there is nothing to wait for.
-    fn is_over(&self, ask: &Ask, now: Instant) -> bool {
-        let everybody = match ask.is_about {
-            Question::Holds => self.others_known.max(self.others_return),
-            Question::Can => self.others_known,
-        };
-        ask.until <= now || (ask.silent.is_empty() && !ask.is_able && everybody <= now)
-    }
-
-    /// Ends the questions that can be ended, and asks the others again.
-    pub(super) fn look(&mut self, now: Instant) {
-        let mut over = Vec::new();
-        let mut again = Vec::new();
-        for (number, ask) in &self.asks {
-            if self.is_over(ask, now) {
-                over.push(*number);
-            } else if !ask.is_able && ask.repeat <= now {
-                again.push(*number);
-            }
-        }
-        for number in over {
-            if let Some(ask) = self.asks.remove(&number) {
-                for server in &ask.silent {
-                    self.others.remove(server);
-                }
-                self.conclude(ask);
-            }
-        }
-        for number in again {
-            let Some(ask) = self.asks.get_mut(&number) else {
+        for number in open {
+            let Some(Ask {
+                given, is_about, ..
+            }) = self.asks.get(number)
+            else {
                 continue;
             };
-            ask.repeat = now + REPEAT;
-            let what = match ask.is_about {
+            let what = match is_about {
                 Question::Holds => What::Holds {
                     ask: number,
-                    key: ask.given.key.clone(),
+                    key: given.key.clone(),
                 },
                 Question::Can => What::Can {
                     ask: number,
-                    kind: ask.given.task.kind,
+                    kind: given.task.kind,
                 },
             };
             self.announce(what);
         }
     }
 
-    fn conclude(&mut self, ask: Ask) {
+    fn conclude(&mut self, ask: Ask<Receipt>) {
         let given = ask.given;
         match ask.is_about {
             Question::Holds => self.hand_out(given),
@@ -191,18 +119,19 @@ impl Era<'_> {
             return Ok(());
         }
         if what == What::Bye {
-            self.others.remove(&server);
-            self.no_more_of(&server, |_| true);
+            self.asks.is_gone(&server);
+            self.look();
             return Ok(());
         }
-        if self.others.len() < MOST_SERVERS {
-            self.others.insert(server.clone());
-        }
+        self.asks.is_there(&server);
         match what {
             What::Hello => self.answer(from, What::Here),
             What::Here | What::Bye => {}
             What::Holds { ask, key } => {
-                let known = self.queue.ledger.known(&key, Instant::now());
+                let mut known = self.queue.ledger.known(&key, Instant::now());
+                if known.is_none() && self.asks.has_before(&key, &self.queue.server, &server) {
+                    known = Some(Known::Running);
+                }
                 self.answer(from, What::Known { ask, known });
             }
             What::Can { ask, kind } => {
@@ -210,44 +139,22 @@ impl Era<'_> {
                 let able = prospect != Prospect::Nobody;
                 self.answer(from, What::Able { ask, able });
             }
-            What::Known { ask, known } => match known {
-                Some(known) => {
-                    if let Some(Ask { given, .. }) = self.asked(ask, Question::Holds) {
-                        self.recognise(given, known);
-                    }
-                }
-                None => self.no_more_of(&server, |number| number == ask),
-            },
-            What::Able { ask, able: true } => {
-                if let Some(ask) = self.asks.get_mut(&ask)
-                    && ask.is_about == Question::Can
-                    && !ask.is_able
-                {
-                    // At once it would come again at once, and whoever can do it has no time to take it.
-                    ask.is_able = true;
-                    ask.silent.clear();
-                    ask.until = Instant::now() + IN_THE_WAY;
+            What::Known {
+                ask,
+                known: Some(known),
+            } => {
+                if let Some(given) = self.asks.known(ask) {
+                    self.recognise(given, known);
                 }
             }
-            What::Able { ask, able: false } => self.no_more_of(&server, |number| number == ask),
+            What::Able { ask, able: true } => self.asks.able(ask, Instant::now()),
+            What::Known { ask, known: None } | What::Able { ask, able: false } => {
+                self.asks.no(&server, ask);
+                self.look();
+            }
             What::Joined { workers } => self.compare(&server, from, workers),
         }
         Ok(())
-    }
-
-    /// A server has answered these questions.
-    fn no_more_of(&mut self, server: &str, is_answered: impl Fn(u64) -> bool) {
-        for (number, ask) in &mut self.asks {
-            if is_answered(*number) {
-                ask.silent.remove(server);
-            }
-        }
-        self.look(Instant::now());
-    }
-
-    fn asked(&mut self, ask: u64, question: Question) -> Option<Ask> {
-        let is_it = self.asks.get(&ask)?.is_about == question;
-        is_it.then(|| self.asks.remove(&ask)).flatten()
     }
 
     /// Of two workers of one id the one that came later stays, wherever it is. Whoever does not know that yet is told.

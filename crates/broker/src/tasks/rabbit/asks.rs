@@ -1,0 +1,294 @@
+//! What the other servers have been asked about, who they are, and who has not answered yet. No I/O.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ledger::{Given, Key};
+use crate::tasks::board::IN_THE_WAY;
+
+/// How long another server may take to answer. One that has not by then is gone, or its connection is: it says so when it is back.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// For how long after a connection was lost others may not have theirs back yet, so that they cannot answer. They try every five seconds at least.
+const RETURN: Duration = Duration::from_secs(8);
+
+/// How often a question is repeated, for those who have just come back.
+const REPEAT: Duration = Duration::from_millis(500);
+
+/// How many other servers are known at most.
+const MOST_SERVERS: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether somebody has it already.
+    Holds,
+    /// Whether somebody can do it.
+    Can,
+}
+
+/// A question to the other servers, and the task that it is about. It stays unacknowledged meanwhile.
+#[derive(Debug)]
+pub(super) struct Ask<R> {
+    pub(super) given: Given<R>,
+    pub(super) is_about: Question,
+    /// Somebody elsewhere can do it.
+    pub(super) is_able: bool,
+    /// Who has not answered.
+    silent: HashSet<String>,
+    /// When silence is an answer.
+    until: Instant,
+    /// When it is asked again.
+    repeat: Instant,
+}
+
+/// The questions, by their numbers, and the servers.
+#[derive(Debug)]
+pub(super) struct Asks<R> {
+    open: HashMap<u64, Ask<R>>,
+    last: u64,
+    /// The other servers that are there, by their names.
+    others: HashSet<String>,
+    /// When all that are there have said so.
+    others_known: Instant,
+    /// When all that lost their connections together with this server have them back.
+    others_back: Instant,
+}
+
+impl<R> Asks<R> {
+    /// With a new connection: the first one, or one after another.
+    pub(super) fn new(is_first: bool, now: Instant) -> Self {
+        let others_known = now + ANSWER;
+        Self {
+            open: HashMap::new(),
+            last: 0,
+            others: HashSet::new(),
+            others_known,
+            others_back: if is_first { others_known } else { now + RETURN },
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A new question, to be [asked](Self::look).
+    pub(super) fn begin(&mut self, given: Given<R>, is_about: Question, now: Instant) {
+        let mut until = now + ANSWER;
+        if is_about == Question::Holds {
+            until = until.max(self.others_back);
+        }
+        self.last += 1;
+        let ask = Ask {
+            given,
+            is_about,
+            is_able: false,
+            silent: self.others.clone(),
+            until,
+            repeat: now,
+        };
+        self.open.insert(self.last, ask);
+    }
+
+    /// Ends the questions that everybody has answered, or that have been open for too long, and gives the numbers of those that are to be asked now.
+    pub(super) fn look(&mut self, now: Instant) -> (Vec<Ask<R>>, Vec<u64>) {
+        let (others_known, others_back) = (self.others_known, self.others_back);
+        let is_over = |ask: &Ask<R>| {
+            let everybody = match ask.is_about {
+                Question::Holds => others_back,
+                Question::Can => others_known,
+            };
+            ask.until <= now || (ask.silent.is_empty() && !ask.is_able && everybody <= now)
+        };
+        let mut over: Vec<_> = self.open.extract_if(|_, ask| is_over(ask)).collect();
+        // In the order in which they came.
+        over.sort_unstable_by_key(|(number, _)| *number);
+        for (_, ask) in &over {
+            for server in &ask.silent {
+                self.others.remove(server);
+            }
+        }
+        let mut again = Vec::new();
+        for (number, ask) in &mut self.open {
+            if !ask.is_able && ask.repeat <= now {
+                ask.repeat = now + REPEAT;
+                again.push(*number);
+            }
+        }
+        let over = over.into_iter().map(|(_, ask)| ask).collect();
+        (over, again)
+    }
+
+    pub(super) fn get(&self, ask: u64) -> Option<&Ask<R>> {
+        self.open.get(&ask)
+    }
+
+    /// A server is there: it has said something.
+    pub(super) fn is_there(&mut self, server: &str) {
+        if self.others.len() < MOST_SERVERS && !self.others.contains(server) {
+            self.others.insert(server.to_owned());
+        }
+    }
+
+    /// A server goes, and answers nothing more.
+    pub(super) fn is_gone(&mut self, server: &str) {
+        self.others.remove(server);
+        for ask in self.open.values_mut() {
+            ask.silent.remove(server);
+        }
+    }
+
+    /// A server does not know, or cannot.
+    pub(super) fn no(&mut self, server: &str, ask: u64) {
+        if let Some(ask) = self.open.get_mut(&ask) {
+            ask.silent.remove(server);
+        }
+    }
+
+    /// A server can do it. It gets some time to take it: what was put back at once would come here again at once.
+    pub(super) fn able(&mut self, ask: u64, now: Instant) {
+        if let Some(ask) = self.open.get_mut(&ask)
+            && ask.is_about == Question::Can
+            && !ask.is_able
+        {
+            ask.is_able = true;
+            ask.silent.clear();
+            ask.until = now + IN_THE_WAY;
+        }
+    }
+
+    /// A server knows it: the task that it was about.
+    pub(super) fn known(&mut self, ask: u64) -> Option<Given<R>> {
+        let is_it = self.open.get(&ask)?.is_about == Question::Holds;
+        let ask = is_it.then(|| self.open.remove(&ask)).flatten();
+        ask.map(|ask| ask.given)
+    }
+
+    /// Whether a copy of that task is here and being asked about. Of those without an id each is a task of its own.
+    pub(super) fn has_copy(&self, key: &Key) -> bool {
+        let is_it = |ask: &Ask<R>| ask.is_about == Question::Holds && ask.given.key == *key;
+        matches!(key, Key::Id(_)) && self.open.values().any(is_it)
+    }
+
+    /// The same if somebody else asks about another copy. Of two servers that ask at once one has to have it, and the other has not: here it is, if
+    /// this server's name is the smaller one.
+    pub(super) fn has_before(&self, key: &Key, us: &str, them: &str) -> bool {
+        us < them && self.has_copy(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Message;
+    use super::*;
+    use crate::tasks::task::Task;
+
+    fn given(id: Option<&str>) -> Given<u32> {
+        let body = br#"{"TaskName":"Demo","TaskType":1}"#;
+        Given::new(Message::for_test(id, body), Task::parse(body).unwrap(), 1)
+    }
+
+    /// When everybody who is there is known.
+    fn settled(asks: &Asks<u32>) -> Instant {
+        asks.others_back
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_alone_waits_for_nobody() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        for question in [Question::Holds, Question::Can] {
+            asks.begin(given(Some("1")), question, now);
+            let (over, again) = asks.look(now);
+            assert_eq!((over.len(), again.len()), (1, 0));
+            assert!(!over[0].is_able);
+        }
+        assert!(asks.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_over_when_everybody_has_answered() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        for server in ["a", "b", "c"] {
+            asks.is_there(server);
+        }
+        asks.begin(given(Some("1")), Question::Can, now);
+        let (over, again) = asks.look(now);
+        assert_eq!((over.len(), &again[..]), (0, &[1][..]));
+        assert_eq!(asks.look(now).1.len(), 0, "not at once again");
+        asks.no("a", 1);
+        asks.no("a", 1);
+        asks.is_gone("b");
+        assert_eq!(asks.look(now).0.len(), 0);
+        asks.no("c", 1);
+        assert_eq!(asks.look(now).0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_is_waited_for_once() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        asks.is_there("a");
+        asks.begin(given(Some("1")), Question::Holds, now);
+        assert_eq!(asks.look(now + REPEAT).1, [1]);
+        assert_eq!(asks.look(now + ANSWER).0.len(), 1);
+        asks.begin(given(Some("2")), Question::Holds, now);
+        assert_eq!(asks.look(now).0.len(), 1);
+        asks.is_there("a");
+        asks.begin(given(Some("3")), Question::Holds, now);
+        assert_eq!(asks.look(now).1, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_who_can_gets_some_time_and_stays_known() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        for _ in 0..2 {
+            asks.is_there("a");
+            asks.begin(given(Some("1")), Question::Can, now);
+            asks.look(now);
+            asks.able(asks.last, now);
+            assert_eq!(asks.look(now).0.len(), 0);
+            let (over, _) = asks.look(now + IN_THE_WAY);
+            assert!(over[0].is_able);
+            assert!(asks.others.contains("a"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_lost_their_connections_too_get_time_to_return() {
+        let start = Instant::now();
+        let mut asks = Asks::new(false, start);
+        asks.begin(given(Some("1")), Question::Holds, start);
+        assert_eq!(asks.look(start + ANSWER).0.len(), 0);
+        assert_eq!(asks.look(start + RETURN).0.len(), 1);
+        let mut asks = Asks::new(false, start);
+        asks.begin(given(Some("1")), Question::Can, start);
+        assert_eq!(asks.look(start + ANSWER).0.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_copies_that_are_asked_about_at_once_one_is_here_and_the_other_is_not() {
+        let now = Instant::now();
+        let mut asks = Asks::new(true, now);
+        let key = given(Some("7")).key;
+        assert!(!asks.has_copy(&key));
+        asks.begin(given(Some("7")), Question::Holds, now);
+        assert!(asks.has_copy(&key));
+        assert!(!asks.has_copy(&given(Some("8")).key));
+        assert!(asks.has_before(&key, "a", "b"));
+        assert!(!asks.has_before(&key, "b", "a"));
+        assert!(asks.known(1).is_some());
+        assert!(!asks.has_copy(&key));
+
+        // Two that are alike may be two.
+        asks.begin(given(None), Question::Holds, now);
+        assert!(!asks.has_copy(&given(None).key));
+        // What is asked about its type only is no copy of anything.
+        asks.begin(given(Some("9")), Question::Can, now);
+        assert!(!asks.has_copy(&given(Some("9")).key));
+        assert!(asks.known(3).is_none());
+    }
+}
