@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 
+/// How often a race is run that may be lost.
+const ROUNDS: u64 = 20;
+
 /// A worker that speaks SignalR, and what it was told to do. It does a task when it is told what to say of it.
 struct HubWorker {
     connection: HubConnection,
@@ -392,4 +395,29 @@ async fn a_server_that_stops_lets_workers_finish() {
         "{}",
         server.output()
     );
+}
+
+#[tokio::test]
+async fn what_a_hub_worker_says_before_it_goes_counts() {
+    let server = Hubcast::start(&[]).await;
+    for round in 1..=ROUNDS {
+        let socket = Socket::open_with(server.url(), "/taskHub", &[]).await;
+        let mut socket = socket.unwrap();
+        socket.shake().await;
+        socket
+            .send("{\"type\":1,\"target\":\"Register\",\"arguments\":[\"a\",null,null]}\u{1e}")
+            .await;
+        server
+            .submit(&json!({"TaskName": "Demo", "TaskType": 1}))
+            .await;
+        let told = socket.records().await.remove(0);
+        let done = json!({"type": 3, "invocationId": told["invocationId"], "result": null});
+        // Both at once, and nobody waits for an answer.
+        socket
+            .send(format!("{done}\u{1e}{{\"type\":7}}\u{1e}"))
+            .await;
+        drop(socket);
+        let wanted = json!({"done": round, "running": [], "waiting": 0, "workers": []});
+        server.tasks_become(DEADLINE, &wanted).await;
+    }
 }

@@ -111,6 +111,11 @@ async fn work(ctx: CallerContext, mut worker: Worker, mut ended: oneshot::Receiv
     let mut executions = FuturesUnordered::new();
     loop {
         tokio::select! {
+            // What a worker said before it went counts.
+            biased;
+            Some((assignment, outcome)) = executions.next() => {
+                settle(worker.answers(), &assignment, outcome);
+            }
             _ = &mut ended => return,
             assignment = worker.next() => {
                 let Some(assignment) = assignment else {
@@ -119,9 +124,6 @@ async fn work(ctx: CallerContext, mut worker: Worker, mut ended: oneshot::Receiv
                     return;
                 };
                 executions.push(execute(&ctx, assignment));
-            }
-            Some((assignment, outcome)) = executions.next() => {
-                settle(worker.answers(), &assignment, outcome);
             }
         }
     }
