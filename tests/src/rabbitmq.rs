@@ -238,16 +238,29 @@ impl RabbitMq {
         routing_key: &str,
         payloads: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) {
+        let plain = payloads
+            .into_iter()
+            .map(|payload| (BasicProperties::default(), payload));
+        self.publish_with(exchange, routing_key, plain).await;
+    }
+
+    /// The same for messages with properties of their own.
+    pub async fn publish_with(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        messages: impl IntoIterator<Item = (BasicProperties, impl AsRef<[u8]>)>,
+    ) {
         let channel = self.channel().await;
         let mut confirmations = Vec::new();
-        for payload in payloads {
+        for (properties, payload) in messages {
             let confirmation = channel
                 .basic_publish(
                     exchange.into(),
                     routing_key.into(),
                     BasicPublishOptions::default(),
                     payload.as_ref(),
-                    BasicProperties::default().with_delivery_mode(PERSISTENT),
+                    properties.with_delivery_mode(PERSISTENT),
                 )
                 .await;
             confirmations.push(confirmation.expect("RabbitMQ takes messages"));

@@ -9,7 +9,7 @@
 use std::process::Command;
 
 use end_to_end::wait::{DEADLINE, until};
-use end_to_end::{Hubcast, RabbitMq, RawWorker};
+use end_to_end::{Hubcast, RabbitMq, RawWorker, Relay};
 use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
@@ -17,8 +17,12 @@ use serde_json::{Value, json};
 
 /// A server on a queue of this RabbitMQ, with pauses of a second.
 async fn serve(rabbitmq: &RabbitMq, further: &[&str]) -> Hubcast {
-    let url = rabbitmq.url();
-    let arguments = [&["--amqp", &url, "--task-retry", "1"], further].concat();
+    serve_at(&rabbitmq.url(), further).await
+}
+
+/// The same with RabbitMQ at another address.
+async fn serve_at(url: &str, further: &[&str]) -> Hubcast {
+    let arguments = [&["--amqp", url, "--task-retry", "1"], further].concat();
     let server = Hubcast::start(&arguments).await;
     until(DEADLINE, "the queues are there", async || {
         match server.tasks().await {
@@ -320,6 +324,94 @@ async fn a_rabbitmq_that_restarts_has_nothing_done_twice() {
     for queue in ["tasks", "tasks.retry", "tasks.dead"] {
         rabbitmq.queue_becomes(queue, 0, 0).await;
     }
+}
+
+/// After a connection was lost, a task may be in the queue where it was and in the queue to which it was on its way, and both may come at once.
+#[tokio::test]
+async fn copies_of_a_task_that_come_at_once_are_done_once() {
+    let rabbitmq = RabbitMq::start().await;
+    let (one, two) = tokio::join!(serve(&rabbitmq, &[]), serve(&rabbitmq, &[]));
+    let who = |id: &str| json!({"id": id, "capacity": 10}).to_string();
+    let mut here = RawWorker::join(one.url(), &who("here")).await;
+    let mut there = RawWorker::join(two.url(), &who("there")).await;
+    rabbitmq.queue_becomes("tasks", 0, 2).await;
+    let copy = |number: u32| {
+        let mut headers = FieldTable::default();
+        headers.insert("x-hubcast-maybe-twice".into(), AMQPValue::Boolean(true));
+        let properties = BasicProperties::default()
+            .with_message_id(number.to_string().into())
+            .with_headers(headers);
+        (properties, task(&number.to_string(), 1))
+    };
+    // Next to each other, so that they go to both servers, and then three of each, so that one server has two.
+    let copies = (0..5).flat_map(|number| [copy(number), copy(number)]);
+    let thrice = (5..10).flat_map(|number| [copy(number), copy(number), copy(number)]);
+    rabbitmq
+        .publish_with("", "tasks", copies.chain(thrice))
+        .await;
+    let mut names = Vec::new();
+    while names.len() < 10 {
+        names.push(tokio::select! {
+            name = here.hears() => name,
+            name = there.hears() => name,
+        });
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 10, "{names:?}");
+    // The copies are put off, and have come and gone when nothing is left in any queue without servers.
+    for number in 0..10 {
+        let copies = if number < 5 { 1 } else { 2 };
+        let came = format!("task=\"{number}\" known=Done");
+        until(DEADLINE, &came, async || {
+            let output = one.output() + &two.output();
+            match output.matches(&came).count() {
+                gone if gone == copies => Ok(()),
+                gone => Err(gone.to_string()),
+            }
+        })
+        .await;
+    }
+    let done = |tasks: Value| tasks["done"].as_u64().unwrap();
+    assert_eq!(done(one.tasks().await) + done(two.tasks().await), 10);
+    drop((one, two));
+    for queue in ["tasks", "tasks.retry", "tasks.dead"] {
+        rabbitmq.queue_becomes(queue, 0, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_task_without_an_id_that_comes_to_another_server_meanwhile_is_done_once() {
+    let rabbitmq = RabbitMq::start().await;
+    let relay = Relay::to(rabbitmq.url().strip_prefix("amqp://").unwrap()).await;
+    let one = serve_at(&format!("amqp://{}", relay.authority()), &[]).await;
+    let two = serve(&rabbitmq, &[]).await;
+    let mut here = RawWorker::join_to_answer(one.url(), "here").await;
+    rabbitmq
+        .publish("", "tasks", task("Demo", 1).as_bytes())
+        .await;
+    let told = here.hears_json().await;
+    let mut there = RawWorker::join(two.url(), "there").await;
+    rabbitmq.queue_becomes("tasks", 0, 2).await;
+    // What one server had goes to the other, which asks, and is told.
+    relay.cut();
+    let comes = async |server: &Hubcast, known: &str| {
+        let what = format!("it comes again, and is {known}");
+        until(DEADLINE, what, async || match server.output() {
+            output if output.contains(known) => Ok(()),
+            output => Err(output),
+        })
+        .await;
+    };
+    comes(&two, "known=Running").await;
+    here.say(&json!({"done": told["id"]}).to_string()).await;
+    one.tasks_become(DEADLINE, &json!({"done": 1})).await;
+    // The worker there is the only one now, so what was put off comes there.
+    drop(here);
+    comes(&two, "known=Done").await;
+    two.submit(&json!({"TaskName": "Last", "TaskType": 1}))
+        .await;
+    assert_eq!(there.hears().await, "Last");
 }
 
 #[tokio::test]
