@@ -212,3 +212,27 @@ async fn a_reader_who_has_gone_is_no_error() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("standard output cannot be written"), "{said}");
 }
+
+#[tokio::test]
+async fn headers_that_lie_deep_in_each_other_do_not_end_the_program() {
+    let rabbitmq = RabbitMq::start().await;
+    let mut server = Hubcast::start(&["--amqp", &rabbitmq.url(), "--feed", "logs=General"]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    until(DEADLINE, "the queues are there", async || {
+        match server.tasks().await {
+            tasks if tasks["waiting"].is_number() => Ok(()),
+            tasks => Err(tasks.to_string()),
+        }
+    })
+    .await;
+    // As many levels as fit into a frame.
+    for (kind, levels) in [(b'A', 26_000), (b'F', 21_800)] {
+        for body in [&b"no task"[..], br#"{"TaskName":"deep","TaskType":1}"#] {
+            rabbitmq.publish_nested("tasks", body, kind, levels).await;
+        }
+        assert_eq!(worker.hears().await, "deep");
+    }
+    let dead = json!({"dead": 2, "done": 2, "waiting": 0});
+    server.tasks_become(DEADLINE, &dead).await;
+    server.assert_calm(&[]);
+}

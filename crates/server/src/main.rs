@@ -11,6 +11,7 @@ mod notices;
 mod pages;
 mod push;
 mod raw;
+mod stacks;
 mod task_hub;
 mod tasks;
 
@@ -83,7 +84,9 @@ fn main() -> ExitCode {
     exit_code(start(settings, redis, amqp))
 }
 
+/// Where RabbitMQ is, for a program that is going to read from it.
 fn amqp_url(text: &str) -> AmqpUrl {
+    stacks::enlarge();
     let url = text.parse();
     url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")))
 }
