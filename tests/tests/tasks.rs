@@ -200,7 +200,7 @@ async fn who_is_no_worker_is_told_why() {
         ("  \t ", "A worker needs an id."),
         (r#"{"id":""}"#, "A worker needs an id."),
         ("a\u{7}b", "no control characters"),
-        (r#"{"id":"a","types":[]}"#, "1 to 1000 types"),
+        (r#"{"id":"a","types":[]}"#, "1 to 100 types"),
         (r#"{"id":"a","capacity":0}"#, "1 to 1000"),
         (r#"{"id":"a","capacity":-1}"#, "Not a worker"),
         (r#"{"types":[1]}"#, "missing field `id`"),
@@ -297,7 +297,7 @@ async fn a_signalr_worker_that_cannot_be_is_told_why() {
     );
     for (id, types, capacity, why) in [
         ("", json!(null), json!(1), "needs an id"),
-        ("a", json!([]), json!(1), "1 to 1000 types"),
+        ("a", json!([]), json!(1), "1 to 100 types"),
         ("a", json!([1]), json!(0), "The capacity"),
         ("a", json!([1]), json!(-5), "The capacity"),
         ("a", json!("all"), json!(1), "Failed to invoke 'Register'"),
@@ -368,7 +368,9 @@ async fn what_is_no_task_is_refused_at_the_door() {
         let answer = request(server.url(), "POST", path, &elsewhere, task).await;
         assert_eq!(answer.unwrap().status, 403, "{path}");
     }
-    let nothing = json!({"workers": [], "running": [], "waiting": 0, "done": 0, "dead": 0});
+    let nothing = json!({
+        "workers": [], "workerCount": 0, "running": [], "runningCount": 0, "waiting": 0, "done": 0, "dead": 0
+    });
     assert_eq!(server.tasks().await, nothing);
     server.assert_calm(&[]);
 }

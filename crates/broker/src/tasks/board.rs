@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::status::{RunningTask, WorkerStatus};
+use super::status::{MOST_SHOWN, RunningTask, WorkerStatus, shortened};
 use super::task::{Reason, Task};
 use super::worker::{Assignment, Order, Registration};
 use super::{Refusal, TaskOptions};
@@ -88,6 +88,8 @@ pub(crate) struct Board {
 #[derive(Debug)]
 struct Worker {
     registration: Registration,
+    /// What the registration says of them, in order, and shared with whoever looks at it.
+    types: Option<Arc<[i64]>>,
     orders: UnboundedSender<Order>,
     /// What it has, by the ids of the tasks. `None` is a task that was taken away from it, but that it may still be busy with.
     held: HashMap<Arc<str>, Option<DeliveryId>>,
@@ -114,8 +116,8 @@ struct Waiting {
 
 impl Worker {
     fn can_do(&self, kind: i64) -> bool {
-        let types = self.registration.types.as_ref();
-        types.is_none_or(|types| types.contains(&kind))
+        let types = self.types.as_deref();
+        types.is_none_or(|types| types.binary_search(&kind).is_ok())
     }
 
     fn has_room(&self) -> bool {
@@ -178,7 +180,7 @@ impl Board {
     /// A worker has come. One with the same id has to go. `clock` is the time in milliseconds that all servers have.
     pub(crate) fn join(
         &mut self,
-        registration: Registration,
+        mut registration: Registration,
         orders: UnboundedSender<Order>,
         clock: u64,
         now: Instant,
@@ -188,7 +190,9 @@ impl Board {
         let before = self.ids.insert(registration.id.clone(), key);
         self.tell(Notice::Joined(registration.id.clone(), key));
         let capacity = registration.capacity;
+        let types = registration.types.take();
         let worker = Worker {
+            types: types.map(|types| types.into_iter().collect()),
             registration,
             orders,
             held: HashMap::new(),
@@ -525,27 +529,27 @@ impl Board {
         self.workers.len()
     }
 
-    /// The workers, those that have been here longest first.
+    /// The workers that have been here longest, those first.
     pub(crate) fn worker_statuses(&self) -> Vec<WorkerStatus> {
         let mut workers: Vec<_> = self.workers.iter().collect();
         workers.sort_unstable_by_key(|(key, _)| **key);
         let status = |(_, worker): (_, &Worker)| WorkerStatus {
             id: worker.registration.id.clone(),
             door: worker.registration.door,
-            types: worker.registration.types.clone(),
+            types: worker.types.clone(),
             capacity: worker.registration.capacity,
             running: worker.held.len(),
         };
-        workers.into_iter().map(status).collect()
+        workers.into_iter().take(MOST_SHOWN).map(status).collect()
     }
 
-    /// The tasks that are being done, those that came first first.
+    /// Of the tasks that are being done those that came first, and those first.
     pub(crate) fn running_tasks(&self, now: Instant) -> Vec<RunningTask> {
         let status = |running: &Running| {
             let worker = self.workers.get(&running.worker);
             RunningTask {
                 id: running.delivery.id.to_string(),
-                name: running.delivery.task.name.clone(),
+                name: shortened(&running.delivery.task.name),
                 kind: running.delivery.task.kind,
                 attempt: running.delivery.attempts + 1,
                 worker: worker.map(|worker| worker.registration.id.clone()),
@@ -553,7 +557,7 @@ impl Board {
                 progress: running.progress.clone(),
             }
         };
-        self.running.values().map(status).collect()
+        self.running.values().take(MOST_SHOWN).map(status).collect()
     }
 
     /// How often time is looked at while there is something that it could end.

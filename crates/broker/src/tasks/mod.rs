@@ -248,7 +248,9 @@ impl TaskCentre {
         let here = board.waiting() as u64;
         Status {
             workers: board.worker_statuses(),
+            worker_count: board.worker_count(),
             running: board.running_tasks(Instant::now()),
+            running_count: board.running(),
             waiting: counts.map(|counts| counts.waiting + here),
             done: board.done_so_far(),
             dead: counts.map(|counts| counts.dead),

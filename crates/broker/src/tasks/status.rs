@@ -1,20 +1,32 @@
 //! What can be seen of the task centre from outside.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::task::Reason;
 use super::worker::Door;
 
-/// The task centre now: `{"workers": [..], "running": [..], "waiting": 0, "done": 0, "dead": 0}`.
+/// How many workers and how many running tasks are shown: looking is to cost little, however many there are.
+pub(crate) const MOST_SHOWN: usize = 100;
+
+/// How many characters of a task's name are shown.
+const LONGEST_NAME: usize = 100;
+
+/// The task centre now:
+/// `{"workers": [..], "workerCount": 0, "running": [..], "runningCount": 0, "waiting": 0, "done": 0, "dead": 0}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The workers of this server, those that have been here longest first.
+    /// Workers of this server, those that have been here longest first, 100 at most.
     pub workers: Vec<WorkerStatus>,
-    /// The tasks that workers of this server are doing, those that came first first.
+    /// How many workers this server has.
+    pub worker_count: usize,
+    /// Tasks that workers of this server are doing, those that came first first, 100 at most.
     pub running: Vec<RunningTask>,
+    /// How many tasks workers of this server are doing.
+    pub running_count: usize,
     /// How many tasks wait to be tried, for the first time or again, on all servers of the queue; `null` while RabbitMQ is away.
     pub waiting: Option<u64>,
     /// How many tasks workers of this server have done since it was started.
@@ -30,8 +42,9 @@ pub struct WorkerStatus {
     pub id: String,
     /// How it came: `push` or `taskHub`.
     pub door: Door,
-    /// The types of tasks that it can do; `null` is all.
-    pub types: Option<BTreeSet<i64>>,
+    /// The types of tasks that it can do, in order; `null` is all.
+    #[serde(serialize_with = "shared")]
+    pub types: Option<Arc<[i64]>>,
     /// How many tasks it can have at once.
     pub capacity: u32,
     /// How many it has, those included whose lease is over and that it has not answered.
@@ -44,7 +57,7 @@ pub struct WorkerStatus {
 pub struct RunningTask {
     /// The name of the task.
     pub id: String,
-    /// What is to be done.
+    /// What is to be done; of more than 100 characters these, and `…`.
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -73,4 +86,69 @@ pub struct DeadTask {
     pub attempts: u32,
     /// When it was given up, if that is known.
     pub at: Option<Timestamp>,
+}
+
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn shared<S: Serializer>(types: &Option<Arc<[i64]>>, serializer: S) -> Result<S::Ok, S::Error> {
+    types.as_deref().serialize(serializer)
+}
+
+/// Of a long name the beginning.
+pub(crate) fn shortened(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", name.split_at(end).0),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Registration, Task, TaskCentre, TaskOptions};
+    use super::*;
+
+    #[tokio::test]
+    async fn of_many_workers_and_tasks_the_first_are_shown_and_all_are_counted() {
+        let centre = TaskCentre::in_memory(TaskOptions::default());
+        let mut workers = Vec::new();
+        for number in 0..101 {
+            let worker = Registration {
+                types: Some([3, 1, 2].into()),
+                ..Registration::new(format!("w{number}"), Door::Push)
+            };
+            workers.push(centre.join_worker(worker).unwrap());
+            let (name, kind) = ("ä".repeat(32_000), 1);
+            centre.submit(Task { name, kind }).await.unwrap();
+        }
+        for worker in &mut workers {
+            worker.next().await.unwrap();
+        }
+        let status = centre.status().await;
+        assert_eq!((status.workers.len(), status.worker_count), (100, 101));
+        assert_eq!((status.running.len(), status.running_count), (100, 101));
+        assert_eq!(status.workers[0].id, "w0");
+        assert_eq!(status.workers[99].id, "w99");
+
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["workerCount"], 101);
+        assert_eq!(json["runningCount"], 101);
+        assert_eq!(json["workers"][0]["types"], json!([1, 2, 3]));
+        assert_eq!(json["running"][0]["name"], format!("{}…", "ä".repeat(100)));
+        // Whoever looks has a share of the types, no copy.
+        let again = centre.status().await;
+        let types = |status: &Status| status.workers[0].types.clone().unwrap();
+        assert!(Arc::ptr_eq(&types(&status), &types(&again)));
+    }
+
+    #[test]
+    fn a_name_that_is_not_too_long_is_shown_as_it_is() {
+        for name in ["", "Demo", &"😀".repeat(100)] {
+            assert_eq!(shortened(name), name);
+        }
+        assert_eq!(
+            shortened(&"😀".repeat(101)),
+            format!("{}…", "😀".repeat(100))
+        );
+    }
 }

@@ -15,7 +15,7 @@ use super::{Refusal, TaskCentre};
 const LARGEST_CAPACITY: u32 = 1000;
 
 /// How many types a worker may name.
-const MOST_TYPES: usize = 1000;
+const MOST_TYPES: usize = 100;
 
 /// How many bytes the id of a worker may have.
 const LONGEST_ID: usize = 128;
@@ -219,10 +219,17 @@ mod tests {
 
     #[test]
     fn a_worker_that_cannot_be_is_told_why() {
+        let types = |count| {
+            let types: Vec<i64> = (0..count).collect();
+            serde_json::json!({"id": "a", "types": types}).to_string()
+        };
+        assert!(registration(&types(100)).checked().is_ok());
+        let many_types = types(101);
         for (json, error) in [
             (r#"{"id":"  "}"#, RegistrationError::NoId),
             (r#"{"id":"a\u0007"}"#, RegistrationError::StrangeId),
             (r#"{"id":"a","types":[]}"#, RegistrationError::Types),
+            (&many_types, RegistrationError::Types),
             (r#"{"id":"a","capacity":0}"#, RegistrationError::Capacity),
             (r#"{"id":"a","capacity":1001}"#, RegistrationError::Capacity),
         ] {
