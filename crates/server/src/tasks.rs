@@ -1,9 +1,10 @@
 //! The task centre over HTTP: putting tasks in, looking at them, and giving those another chance that were given up.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,6 +12,10 @@ use hubcast::AllowedOrigins;
 use hubcast_broker::tasks::{LARGEST_TASK, QueueError, Task, TaskCentre};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
+
+/// How long a client may take to send a task, as long as for the head of its request. Bounds what a socket that says nothing more costs.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many of the tasks that were given up are shown at most.
 const MOST_DEAD: usize = 1000;
@@ -37,17 +42,14 @@ async fn show(State(tasks): State<Tasks>) -> Response {
 }
 
 /// Takes `{"TaskName": "Demo", "TaskType": 1}`, and answers `{"id": ".."}` when it is safe in the queue.
-async fn submit(
-    State(tasks): State<Tasks>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    if !tasks.origins.admit(&headers) {
+async fn submit(State(tasks): State<Tasks>, request: Request) -> Response {
+    if !tasks.origins.admit(request.headers()) {
         return forbidden();
     }
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
+    let body = match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(rejection)) => return rejection.into_response(),
+        Err(_) => return late(),
     };
     let task = match Task::parse(&body) {
         Ok(task) => task,
@@ -95,4 +97,59 @@ fn failed(error: &QueueError) -> Response {
 
 fn forbidden() -> Response {
     (StatusCode::FORBIDDEN, "This origin is not allowed.").into_response()
+}
+
+/// What is still to come is not waited for, so the connection is good for nothing more.
+fn late() -> Response {
+    let seconds = BODY_TIMEOUT.as_secs();
+    let text = format!("The task did not come within {seconds} seconds.");
+    let close = [(header::CONNECTION, "close")];
+    (StatusCode::REQUEST_TIMEOUT, close, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use futures_util::{StreamExt, stream};
+    use hubcast_broker::tasks::TaskOptions;
+    use tokio::time::{Instant, sleep};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// A body whose parts come so far apart.
+    fn slow(parts: &'static [&'static str], pause: Duration) -> Body {
+        let parts = stream::iter(parts).then(move |part| async move {
+            sleep(pause).await;
+            Ok::<_, std::io::Error>(*part)
+        });
+        Body::from_stream(parts)
+    }
+
+    async fn posted(body: Body) -> Response {
+        let centre = TaskCentre::in_memory(TaskOptions::default());
+        let request = Request::post("/tasks").body(body).unwrap();
+        let routes = routes(centre, AllowedOrigins::default());
+        routes.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_come_in_time_is_not_waited_for() {
+        // Something comes all the time, but not all of it.
+        let trickle = slow(&["{"; 1000], Duration::from_secs(1));
+        let start = Instant::now();
+        let answer = posted(trickle).await;
+        assert_eq!(start.elapsed().as_secs(), 15);
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(answer.headers()[header::CONNECTION], "close");
+        let text = to_bytes(answer.into_body(), 1000).await.unwrap();
+        assert_eq!(text, "The task did not come within 15 seconds.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_comes_slowly_is_taken() {
+        let task = &["{\"TaskName\": \"Demo\",", "\"TaskType\": 1}"];
+        let answer = posted(slow(task, Duration::from_secs(7))).await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
 }
