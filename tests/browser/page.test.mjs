@@ -286,7 +286,7 @@ for (const [missing, transport] of [[["WebSocket"], "ServerSentEvents"], [["WebS
   });
 }
 
-test("empty and too long names, rooms and messages are refused with a hint", limits, async (t) => {
+test("names, rooms and messages that are empty, too long or not to be seen are refused with a hint", limits, async (t) => {
   const ana = await Person.arrive(t, browser);
   await ana.openLink(server);
   const refusals = [
@@ -294,6 +294,10 @@ test("empty and too long names, rooms and messages are refused with a hint", lim
     ["\u200b \u200b", "ok", "welcome-name-hint", "Please choose a name."],
     ["n".repeat(41), "ok", "welcome-name-hint", "This name is too long: 41 characters, at most 40 are possible."],
     ["system", "ok", "welcome-name-hint", "“System” is the server’s name. Please choose another."],
+    ["\u202eanA", "ok", "welcome-name-hint", "Please choose a name without invisible characters."],
+    ["\u3164", "ok", "welcome-name-hint", "Please choose a name without invisible characters."],
+    ["Ana\u200d", "ok", "welcome-name-hint", "Please choose a name without invisible characters."],
+    ["Ana", "te\u00ada", "welcome-room-hint", "Please enter a room’s name without invisible characters."],
     ["Ana", "   ", "welcome-room-hint", "Please enter a room’s name."],
     ["Ana", "r".repeat(61), "welcome-room-hint", "This room name is too long: 61 characters, at most 60 are possible."],
   ];
@@ -306,7 +310,7 @@ test("empty and too long names, rooms and messages are refused with a hint", lim
     assert.equal(await field.getAttribute("aria-invalid"), "true");
     assert.ok(await field.evaluate((node) => node === document.activeElement), "the refused field has the focus");
   }
-  const longest = { name: "👩".repeat(40), room: "r".repeat(60) };
+  const longest = { name: "👩".repeat(37) + "👩\u200d👧", room: "r".repeat(60) };
   await ana.see("welcome-name").fill(longest.name);
   await ana.see("welcome-room").fill(longest.room);
   await ana.see("welcome-button").click();

@@ -25,9 +25,21 @@ export function cleanLine(text) {
 // Letters, digits, marks or symbols: a name made of invisible characters only would look like no name.
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 
+// What a name could hide behind, or be turned around with: format characters (marks of direction, of zero width), and letters
+// that are blank. A joiner between two visible characters is none of it: emoji, and the scripts of Persian and of India, need it.
+// The server refuses the same.
+const UNSEEN = /[\p{Cf}\u115f\u1160\u2800\u3164\uffa0]/u;
+const SEEN = String.raw`[^\p{Cf}\u115f\u1160\u2800\u3164\uffa0\s]`;
+const JOINERS = new RegExp(String.raw`(?<=${SEEN})[\u200c\u200d](?=${SEEN})`, "gu");
+
+function showsAll(text) {
+  return !UNSEEN.test(text.replace(JOINERS, ""));
+}
+
 export function checkName(text) {
   const value = cleanLine(text);
   if (!VISIBLE.test(value)) return { error: "Please choose a name." };
+  if (!showsAll(value)) return { error: "Please choose a name without invisible characters." };
   if (length(value) > MAX_NAME) return { error: tooLong("name", value, MAX_NAME) };
   if (value.toLowerCase() === SYSTEM_NAME.toLowerCase()) return { error: "“System” is the server’s name. Please choose another." };
   return { value };
@@ -36,6 +48,7 @@ export function checkName(text) {
 export function checkRoom(text) {
   const value = cleanLine(text);
   if (!VISIBLE.test(value)) return { error: "Please enter a room’s name." };
+  if (!showsAll(value)) return { error: "Please enter a room’s name without invisible characters." };
   if (length(value) > MAX_ROOM) return { error: tooLong("room name", value, MAX_ROOM) };
   return { value };
 }

@@ -29,13 +29,19 @@ pub(crate) fn room(text: &str) -> Result<String, String> {
     line(text, "room", ROOM)
 }
 
-/// One line without control characters, since others see it, and not without end.
+/// One line that shows all that is in it, since others go by it, and not without end.
 fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
     let is_gap = |character: char| character.is_whitespace() || character.is_control();
     let words: Vec<&str> = text.split(is_gap).filter(|word| !word.is_empty()).collect();
     let line = words.join(" ");
     if line.is_empty() {
         return Err(format!("a {what} has at least one visible character"));
+    }
+    if let Some(unseen) = first_unseen(&line) {
+        let code = u32::from(unseen);
+        return Err(format!(
+            "a {what} has no characters that cannot be seen, and this one has U+{code:04X}"
+        ));
     }
     let length = line.chars().count();
     if length > most {
@@ -44,6 +50,58 @@ fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
         ));
     }
     Ok(line)
+}
+
+/// What a name could hide behind, or be turned around with. A joiner between two characters that can be seen is none of it: emoji, and the scripts of Persian
+/// and of India, need it.
+fn first_unseen(line: &str) -> Option<char> {
+    let is_seen = |character: char| !character.is_whitespace() && !is_unseen(character);
+    let mut before = ' ';
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        let is_joiner = matches!(character, '\u{200c}' | '\u{200d}');
+        let joins = is_joiner && is_seen(before) && rest.peek().is_some_and(|next| is_seen(*next));
+        if is_unseen(character) && !joins {
+            return Some(character);
+        }
+        before = character;
+    }
+    None
+}
+
+/// The general category Cf of Unicode 16 (its `DerivedGeneralCategory.txt`): marks of direction, of zero width, and the like. And letters that are blank:
+/// the fillers of Hangul, and Braille without a dot.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0001}'
+            | '\u{e0020}'..='\u{e007f}'
+            // The blank ones.
+            | '\u{115f}'
+            | '\u{1160}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{ffa0}'
+    )
 }
 
 /// Whether a message may be sent.
@@ -83,6 +141,49 @@ mod tests {
         assert!(name(&"ä".repeat(41)).is_err());
         assert!(room(&"ä".repeat(60)).is_ok());
         assert!(room(&"ä".repeat(61)).is_err());
+    }
+
+    #[test]
+    fn names_and_rooms_show_all_that_is_in_them() {
+        for text in [
+            "\u{202e}ariM",
+            "System\u{200b}",
+            "\u{200b}",
+            "\u{3164}",
+            "\u{ffa0}",
+            "\u{115f}\u{1160}",
+            "Mi\u{2800}ra",
+            "Mi\u{ad}ra",
+            "\u{feff}Mira",
+            // Joiners that join nothing that can be seen.
+            "\u{200d}",
+            "Mira\u{200d}",
+            "\u{200c}Mira",
+            "Mira \u{200d}Ada",
+            "Mira\u{200d} Ada",
+            "Mi\u{200d}\u{200c}ra",
+            "Mi\u{200d}\u{200b}ra",
+        ] {
+            for checked in [name(text), room(text)] {
+                let problem = checked.unwrap_err();
+                assert!(problem.contains("cannot be seen"), "{text:?}: {problem}");
+            }
+        }
+        let problem = name("Mi\u{200d}\u{ad}ra").unwrap_err();
+        assert!(problem.ends_with("U+200D"), "{problem}");
+        for text in [
+            "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}\u{200d}🔥",
+            "می\u{200c}خواهم",
+            "ශ්\u{200d}රී",
+            "שלום مرحبا",
+            "김민지 ⠓",
+            "e\u{301}",
+        ] {
+            assert_eq!(name(text), Ok(text.to_owned()));
+            assert_eq!(room(text), Ok(text.to_owned()));
+        }
+        // As many as Unicode 16 has of the category, and five.
+        assert_eq!(('\0'..=char::MAX).filter(|it| is_unseen(*it)).count(), 175);
     }
 
     #[test]

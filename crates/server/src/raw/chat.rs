@@ -212,6 +212,14 @@ mod tests {
                 "'nickname' does not fit: there are no control",
             ),
             (
+                "?nickname=%E2%80%AEariM",
+                "'nickname' does not fit: a name has no characters that cannot be seen, and this one has U+202E",
+            ),
+            (
+                "?nickname=x&room=tea%E2%80%8B",
+                "'room' does not fit: a room has no characters that cannot be seen",
+            ),
+            (
                 "?nickname=sYSTEM+",
                 "'nickname' does not fit: System is the server's",
             ),
