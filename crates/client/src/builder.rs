@@ -100,7 +100,7 @@ impl HubConnectionBuilder {
     /// Asks for a token before every request, negotiations and reconnects included, and shows it to the server as
     /// `Authorization: Bearer`. The stock clients' `accessTokenFactory`.
     ///
-    /// An empty token means none. An error fails the attempt to connect; its text is in
+    /// An empty token means none. An error fails the attempt to connect, as does a panic; its text is in
     /// [`StartError::AccessToken`](crate::StartError::AccessToken), so it must not have a secret in it.
     ///
     /// ```

@@ -1,8 +1,10 @@
 //! Getting a WebSocket to a hub: negotiation, and the switch from HTTP.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hubcast_protocol::Encoding;
 use hyper::header::{
@@ -162,7 +164,7 @@ impl Connector {
         let mut headers = self.headers.clone();
         let token = match (redirected, &self.access_token) {
             (Some(Secret(token)), _) => token.clone(),
-            (None, Some(provider)) => provider().await.map_err(StartError::AccessToken)?,
+            (None, Some(provider)) => ask(provider).await.map_err(StartError::AccessToken)?,
             (None, None) => String::new(),
         };
         if !token.is_empty() {
@@ -183,6 +185,16 @@ impl Connector {
         let answer = timeout(limit, request).await;
         answer.unwrap_or(Err(StartError::TimedOut { step, limit }))
     }
+}
+
+/// A provider that panics has no token, and harms nobody else.
+async fn ask(provider: &TokenProvider) -> Result<String, String> {
+    let asking = async { provider().await };
+    let outcome = AssertUnwindSafe(asking).catch_unwind().await;
+    outcome.unwrap_or_else(|_| {
+        tracing::error!("the provider of access tokens panicked");
+        Err("its provider panicked".to_owned())
+    })
 }
 
 /// Small buffers, and no WebSocket message larger than what a server may have put together.

@@ -65,7 +65,7 @@ pub enum StartError {
     /// The connection was stopped while it was being started.
     #[error("the connection was stopped before it was made")]
     Stopped,
-    /// The provider of access tokens failed; this is its text.
+    /// The provider of access tokens failed, and this is its text; or it panicked, and this says so.
     #[error("there is no access token: {0}")]
     AccessToken(String),
     /// An access token has characters that no HTTP header may have.
@@ -194,6 +194,10 @@ pub enum ConnectionError {
         /// Why it failed the last time.
         last: Arc<StartError>,
     },
+    /// Something of the program's that the connection runs itself panicked: a
+    /// [retry policy](crate::HubConnectionBuilder::automatic_reconnect_with), an [`Upload`](crate::Upload), or the reading of a result.
+    #[error("a retry policy, an upload or the reading of a result panicked in the client")]
+    Panicked,
 }
 
 /// A call of a hub method failed.

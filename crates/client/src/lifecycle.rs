@@ -1,9 +1,11 @@
 //! The life of a connection from its start to its end, in one task: connecting, carrying, connecting again.
 
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -199,10 +201,15 @@ pub(crate) async fn drive(
     };
     let mut handling = pin!(handling);
     let mut living_stop = stop.clone();
-    let living = pin!(live(shared, wire, jobs, &mut living_stop));
+    let living = live(shared, wire, jobs, &mut living_stop);
+    let living = pin!(AssertUnwindSafe(living).catch_unwind());
     // Calls are handled beside everything else, so that a handler may make calls itself. The handling has no end of its own.
     let reason = tokio::select! {
-        reason = living => reason,
+        // Whoever waits for the end hears of it, though the program's own code is to blame.
+        outcome = living => outcome.unwrap_or_else(|_| {
+            tracing::error!("what a connection ran for the program panicked");
+            Some(ConnectionError::Panicked)
+        }),
         reason = async { (&mut handling).await; std::future::pending().await } => reason,
     };
     shared.disconnected(HubConnectionState::Disconnecting, reason.as_ref());

@@ -1,15 +1,20 @@
 //! Start, signs of life, and end.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, stream};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::server::{Listener, Server, connected, next, settings, within};
-use crate::{ConnectionError, ConnectionEvent, HubConnectionState, InvokeError, StartError};
+use crate::{
+    ConnectionError, ConnectionEvent, HubConnectionBuilder, HubConnectionState, InvokeError,
+    StartError, Upload,
+};
 
 const PING: &str = r#"{"type":6}"#;
 const CLOSE: &str = r#"{"type":7}"#;
@@ -46,6 +51,57 @@ async fn a_connection_is_started_stopped_and_started_again() {
         ));
     }
     within("stopping what is stopped", connection.stop()).await;
+}
+
+#[tokio::test]
+async fn a_start_says_that_the_provider_of_access_tokens_panicked() {
+    let builder = || HubConnectionBuilder::new("http://127.0.0.1:1/chatHub");
+    let asked = |it: bool| assert!(!it, "there is no token today");
+    let at_once = builder().access_token_provider(move || {
+        asked(true);
+        ready(Ok::<_, Infallible>(String::new()))
+    });
+    let later = builder().access_token_provider(move || async move {
+        asked(true);
+        Ok::<_, Infallible>(String::new())
+    });
+    for builder in [at_once, later] {
+        let connection = builder.build().unwrap();
+        for _ in 0..2 {
+            let failed = connection.start().await;
+            assert!(
+                matches!(&failed, Err(StartError::AccessToken(text)) if text == "its provider panicked"),
+                "{failed:?}"
+            );
+            assert_eq!(connection.state(), HubConnectionState::Disconnected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_panics_ends_its_connection_and_fails_its_call() {
+    let (connection, mut server) = connected(settings()).await;
+    let mut events = connection.events();
+    let items =
+        stream::once(async { assert!(HubConnectionState::Connected.to_string().is_empty()) });
+    let call = connection.invoke::<()>("Upload", (Upload::new(items),));
+    let (failed, call) = tokio::join!(call, server.json());
+    assert_eq!(call["target"], "Upload");
+    assert!(
+        matches!(
+            failed,
+            Err(InvokeError::ConnectionLost(ConnectionError::Panicked))
+        ),
+        "{failed:?}"
+    );
+    let closed = next(&mut events).await;
+    assert!(
+        matches!(
+            closed,
+            ConnectionEvent::Closed(Some(ConnectionError::Panicked))
+        ),
+        "{closed:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,33 @@ async fn reconnecting() -> (HubConnection, Listener, Server, ConnectionEvents) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_policy_that_panics_ends_its_connection() {
+    let policy = RetryPolicy::new(|context| {
+        assert_eq!(context.previous_retry_count, 0, "the second time it panics");
+        Some(Duration::ZERO)
+    });
+    let (connection, mut listener) = Listener::new(settings(), Some(policy));
+    let mut events = connection.events();
+    for _ in 0..2 {
+        let (started, server) = tokio::join!(connection.start(), listener.shaken());
+        started.unwrap();
+        listener.refuse(1);
+        drop(server);
+        let lost = next(&mut events).await;
+        assert!(matches!(lost, ConnectionEvent::Reconnecting(_)), "{lost:?}");
+        let closed = next(&mut events).await;
+        assert!(
+            matches!(
+                closed,
+                ConnectionEvent::Closed(Some(ConnectionError::Panicked))
+            ),
+            "{closed:?}"
+        );
+        assert_eq!(connection.state(), HubConnectionState::Disconnected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_made_anew_at_once() {
     let (connection, mut listener, mut server, mut events) = reconnecting().await;
     let begun = Instant::now();
