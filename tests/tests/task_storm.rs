@@ -42,7 +42,7 @@ const THROUGH_SERVERS: usize = 300;
 const LEASE: Duration = Duration::from_secs(2);
 
 /// For how long nothing must be under way at the end: longer than servers ask each other about a task, which is nowhere to be seen meanwhile.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(4);
 
 /// How long the storm may take. It normally takes half a minute.
 const STORM: Duration = Duration::from_secs(90);
@@ -271,8 +271,21 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     for server in &servers {
         is_at_work(&server.hubcast).await;
     }
-    for (number, (_, message)) in through_servers.iter().enumerate() {
-        servers[number % 3].hubcast.submit(message).await;
+    let mut doubtful = HashSet::new();
+    for (number, (name, message)) in through_servers.iter().enumerate() {
+        let server = &servers[number % 3].hubcast;
+        until(DEADLINE, "a server takes a task", async || {
+            let answer = server.post("/tasks", &message.to_string()).await;
+            match answer.status {
+                202 => Ok(()),
+                503 => {
+                    doubtful.insert(name.clone());
+                    Err(answer.body)
+                }
+                status => panic!("{status}: {}", answer.body),
+            }
+        })
+        .await;
     }
     let hopeless = published
         .iter()
@@ -285,6 +298,8 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     finished(&journal, &mut workers, TASKS - hopeless - 50).await;
     is_calm(&servers, (hopeless + MALFORMED.len()) as u64).await;
 
+    // A server that lost RabbitMQ meanwhile could not know whether it had the task, which then was put in once more, under another id.
+    let published: HashSet<String> = published.difference(&doubtful).cloned().collect();
     let (dead, malformed) = dead(&servers[0].hubcast).await;
     assert_eq!(malformed, MALFORMED.len());
     end.send_replace(true);
@@ -300,7 +315,7 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     for queue in ["storm", "storm.retry"] {
         rabbitmq.queue_becomes(queue, 0, 0).await;
     }
-    match journal.verdict(&published, &dead, &nameless, &losses) {
+    match journal.verdict(&published, &doubtful, &dead, &nameless, &losses) {
         Ok(line) => println!("{line}, {:.0} s", began.elapsed().as_secs_f64()),
         Err(wrong) => panic!("{wrong}"),
     }

@@ -3,8 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+/// For how long an acknowledgement may be on its way to RabbitMQ, on a machine that is busy.
+const UNDER_WAY: Duration = Duration::from_secs(5);
+
+/// For how long after a loss servers find out which tasks came a second time.
+const RECOVERY: Duration = Duration::from_secs(10);
 
 /// Why a worker's word that a task is done may not have counted, so that somebody else has to do the task once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,10 +112,11 @@ impl Journal {
 
     /// Compares what workers did with what was published and what was given up. Gives a line about it, or everything that is wrong.
     ///
-    /// `nameless` are tasks without an id, and `losses` when a server lost RabbitMQ.
+    /// `doubtful` are tasks that may have been published several times, `nameless` those without an id, and `losses` when a server lost RabbitMQ.
     pub(crate) fn verdict(
         &self,
         published: &HashSet<String>,
+        doubtful: &HashSet<String>,
         dead: &BTreeMap<String, String>,
         nameless: &HashSet<String>,
         losses: &[Instant],
@@ -118,8 +126,13 @@ impl Journal {
         let mut wrong = std::mem::take(&mut entries.problems);
         let (mut duplicates, mut excuses) = (0, BTreeMap::<&str, u32>::new());
         for task in entries.finished.keys().chain(dead.keys()) {
-            if !published.contains(task) {
+            if !published.contains(task) && !doubtful.contains(task) {
                 wrong.push(format!("{task} was never published"));
+            }
+        }
+        for task in doubtful {
+            if !entries.finished.contains_key(task) && !dead.contains_key(task) {
+                wrong.push(format!("{task} is lost"));
             }
         }
         for task in published {
@@ -130,16 +143,15 @@ impl Journal {
             if finishes.is_empty() && reason.is_none() {
                 wrong.push(format!("{task} is lost"));
             }
-            // Its acknowledgement may have been on its way when RabbitMQ was lost. A task without an id of its own cannot be told from another that is alike when it
-            // then comes again, and that one nobody would have done.
+            // RabbitMQ may have been lost before it was acknowledged. A task without an id of its own cannot be told from another that is alike when it then comes
+            // again, and that one nobody would have done.
             let is_unrecognised = nameless.contains(task)
                 && finishes
                     .first()
                     .zip(finishes.last())
                     .is_some_and(|(first, last)| {
-                        losses
-                            .iter()
-                            .any(|loss| (first.at..=last.at).contains(loss))
+                        let under_way = first.at - RECOVERY..=last.at.min(first.at + UNDER_WAY);
+                        losses.iter().any(|loss| under_way.contains(loss))
                     });
             if (counted > 1 && !is_unrecognised) || (counted > 0 && reason.is_some()) {
                 wrong.push(format!(
@@ -169,6 +181,9 @@ impl Journal {
                 entries.events
             );
             let _ = write!(line, ", RabbitMQ lost {} times", losses.len());
+            if !doubtful.is_empty() {
+                let _ = write!(line, ", {} perhaps put in twice", doubtful.len());
+            }
             return Ok(line);
         }
         Err(format!(

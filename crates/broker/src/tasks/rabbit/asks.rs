@@ -9,7 +9,7 @@ use super::ledger::{Given, Key};
 use crate::tasks::board::IN_THE_WAY;
 
 /// How long another server may take to answer. One that has not by then is gone, or its connection is: it says so when it is back.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// For how long after a connection was lost others may not have theirs back yet, so that they cannot answer. They try every five seconds at least.
 const RETURN: Duration = Duration::from_secs(8);
