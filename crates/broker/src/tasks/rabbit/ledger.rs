@@ -23,6 +23,9 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 const REMEMBERED_WITHOUT_ID: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: usize = 10_000;
 
+/// How many answers to other servers are remembered, which ask again twice a second until they have one.
+const MOST_ANSWERED: usize = 1_000;
+
 /// By what a task is known when it comes again: the id that it was published with or, without one, what is in it. Tasks that are alike in that and have no
 /// id are the same to everybody, so it does not matter which of them is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -101,6 +104,8 @@ pub(super) struct Ledger<R> {
     settling: HashMap<DeliveryId, Key>,
     /// What is done, and may come again all the same.
     done: VecDeque<(Instant, Key)>,
+    /// What was said to which question, by the queue in which the answer is heard, which is another with every connection, and the number.
+    answered: VecDeque<((String, u64), Known)>,
     last: DeliveryId,
 }
 
@@ -110,6 +115,7 @@ impl<R> Ledger<R> {
             given: HashMap::new(),
             settling: HashMap::new(),
             done: VecDeque::new(),
+            answered: VecDeque::new(),
             last: 0,
         }
     }
@@ -193,6 +199,29 @@ impl<R> Ledger<R> {
         let is_it = |given: &Given<R>| given.key == *key && (has_id || given.receipt.is_none());
         self.given.values().any(is_it).then_some(Known::Running)
     }
+
+    /// The same for another server. Who asks again gets the same answer: of several that are alike each is done once, and that is said of one question only.
+    pub(super) fn answer(
+        &mut self,
+        from: &str,
+        ask: u64,
+        key: &Key,
+        now: Instant,
+    ) -> Option<Known> {
+        if matches!(key, Key::Id(_)) {
+            return self.known(key, now);
+        }
+        let is_it = |((who, number), _): &&((String, u64), Known)| who == from && *number == ask;
+        if let Some((_, known)) = self.answered.iter().find(is_it) {
+            return Some(*known);
+        }
+        let known = self.known(key, now)?;
+        if self.answered.len() >= MOST_ANSWERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(((from.to_owned(), ask), known));
+        Some(known)
+    }
 }
 
 #[cfg(test)]
@@ -240,6 +269,29 @@ mod tests {
         let key = given(None, "a").key;
         assert_eq!(ledger.known(&key, now), Some(Known::Done));
         assert_eq!(ledger.known(&key, now), None, "another one that is alike");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_asked_again_has_the_same_answer() {
+        let mut ledger = Ledger::<u32>::new();
+        let now = Instant::now();
+        let first = ledger.insert(given(None, "a")).number;
+        let second = ledger.insert(given(None, "a")).number;
+        let third = ledger.insert(given(None, "a")).number;
+        let key = given(None, "a").key;
+        ledger.lose(now);
+        ledger.done(first, now);
+        ledger.done(second, now);
+        for _ in 0..3 {
+            assert_eq!(ledger.answer("x", 1, &key, now), Some(Known::Done));
+        }
+        assert_eq!(ledger.answer("y", 1, &key, now), Some(Known::Done));
+        // Two were done, and that has been said of two.
+        assert_eq!(ledger.answer("x", 2, &key, now), Some(Known::Running));
+        ledger.done(third, now);
+        assert_eq!(ledger.answer("x", 2, &key, now), Some(Known::Running));
+        assert_eq!(ledger.answer("x", 3, &key, now), Some(Known::Done));
+        assert_eq!(ledger.answer("x", 4, &key, now), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,7 +128,8 @@ impl Era<'_> {
             What::Hello => self.answer(from, What::Here),
             What::Here | What::Bye => {}
             What::Holds { ask, key } => {
-                let mut known = self.queue.ledger.known(&key, Instant::now());
+                let ledger = &mut self.queue.ledger;
+                let mut known = ledger.answer(&from, ask, &key, Instant::now());
                 if known.is_none() && self.asks.has_before(&key, &self.queue.server, &server) {
                     known = Some(Known::Running);
                 }
