@@ -7,6 +7,7 @@
 )]
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{Hubcast, RabbitMq, RawWorker, Relay};
@@ -292,6 +293,7 @@ async fn a_rabbitmq_that_restarts_has_nothing_done_twice() {
     rabbitmq.appear().await;
     let nothing_waits = json!({"waiting": 0, "dead": 0});
     one.tasks_become(DEADLINE * 2, &nothing_waits).await;
+    two.tasks_become(DEADLINE * 2, &nothing_waits).await;
     for _ in 0..theirs {
         let task = there.hears_json().await;
         there.say(&json!({"done": task["id"]}).to_string()).await;
@@ -315,6 +317,21 @@ async fn a_rabbitmq_that_restarts_has_nothing_done_twice() {
             11 => Ok(()),
             number => Err(number.to_string()),
         }
+    })
+    .await;
+    // What one server asks the other about is nowhere to be seen meanwhile.
+    let mut calm_since = None;
+    until(DEADLINE, "nothing waits for a while", async || {
+        for server in [&one, &two] {
+            let waiting = server.tasks().await["waiting"].clone();
+            if waiting != json!(0) {
+                calm_since = None;
+                return Err(waiting.to_string());
+            }
+        }
+        let since = *calm_since.get_or_insert_with(Instant::now);
+        let is_long = since.elapsed() > Duration::from_secs(2);
+        is_long.then_some(()).ok_or_else(|| "0".to_owned())
     })
     .await;
     for mut server in [one, two] {
