@@ -10,8 +10,8 @@ use tokio::time::Instant;
 /// For how long an acknowledgement may be on its way to RabbitMQ, on a machine that is busy.
 const UNDER_WAY: Duration = Duration::from_secs(5);
 
-/// For how long after a loss servers find out which tasks came a second time.
-const RECOVERY: Duration = Duration::from_secs(10);
+/// For how long after a loss servers find out which tasks came a second time: five seconds until they connect, eight for their answers, and some work.
+const RECOVERY: Duration = Duration::from_secs(20);
 
 /// Why a worker's word that a task is done may not have counted, so that somebody else has to do the task once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
