@@ -25,12 +25,13 @@ export function cleanLine(text) {
 // Letters, digits, marks or symbols: a name made of invisible characters only would look like no name.
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 
-// What a name could hide behind, or be turned around with: format characters (marks of direction, of zero width), and letters
-// that are blank. A joiner between two visible characters is none of it: emoji, and the scripts of Persian and of India, need it.
-// The server refuses the same.
-const UNSEEN = /[\p{Cf}\u115f\u1160\u2800\u3164\uffa0]/u;
-const SEEN = String.raw`[^\p{Cf}\u115f\u1160\u2800\u3164\uffa0\s]`;
-const JOINERS = new RegExp(String.raw`(?<=${SEEN})[\u200c\u200d](?=${SEEN})`, "gu");
+// What a name could hide behind, or be turned around with: format characters (marks of direction, of zero width), what need not
+// be shown, and letters that are blank. A joiner between two visible characters is none of it, nor what makes an emoji of a sign:
+// emoji, and the scripts of Persian and of India, need it. Latin, Greek and Cyrillic (up to U+052F) do not. The server refuses the same.
+const NOT_SEEN = String.raw`\p{Cf}\p{Default_Ignorable_Code_Point}\u2800`;
+const UNSEEN = new RegExp(`[${NOT_SEEN}]`, "u");
+const JOINABLE = String.raw`[^${NOT_SEEN}\s\u0000-\u052f]`;
+const JOINERS = new RegExp(String.raw`(?<=${JOINABLE}\ufe0f*)(?:[\u200c\u200d](?=[^${NOT_SEEN}\s])|\ufe0f)`, "gu");
 
 function showsAll(text) {
   return !UNSEEN.test(text.replace(JOINERS, ""));

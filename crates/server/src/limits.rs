@@ -52,16 +52,22 @@ fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
     Ok(line)
 }
 
-/// What a name could hide behind, or be turned around with. A joiner between two characters that can be seen is none of it: emoji, and the scripts of Persian
-/// and of India, need it.
+/// What a name could hide behind, or be turned around with. A joiner between two characters that can be seen is none of it, nor what makes an emoji of a sign: emoji,
+/// and the scripts of Persian and of India, need it. Latin, Greek and Cyrillic do not, and there it would show nothing.
 fn first_unseen(line: &str) -> Option<char> {
     let is_seen = |character: char| !character.is_whitespace() && !is_unseen(character);
     let mut before = ' ';
     let mut rest = line.chars().peekable();
     while let Some(character) = rest.next() {
-        let is_joiner = matches!(character, '\u{200c}' | '\u{200d}');
-        let joins = is_joiner && is_seen(before) && rest.peek().is_some_and(|next| is_seen(*next));
-        if is_unseen(character) && !joins {
+        let is_joined = match character {
+            '\u{200c}' | '\u{200d}' => rest.peek().is_some_and(|next| is_seen(*next)),
+            '\u{fe0f}' => true,
+            _ => false,
+        };
+        if is_joined && before > LAST_CYRILLIC {
+            continue;
+        }
+        if is_unseen(character) {
             return Some(character);
         }
         before = character;
@@ -69,8 +75,10 @@ fn first_unseen(line: &str) -> Option<char> {
     None
 }
 
-/// The general category Cf of Unicode 16 (its `DerivedGeneralCategory.txt`): marks of direction, of zero width, and the like. And letters that are blank:
-/// the fillers of Hangul, and Braille without a dot.
+const LAST_CYRILLIC: char = '\u{52f}';
+
+/// The general category Cf of Unicode 16 (its `DerivedGeneralCategory.txt`): marks of direction, of zero width, and the like. What programs need not show
+/// (`Default_Ignorable_Code_Point` of its `DerivedCoreProperties.txt`), and Braille without a dot.
 fn is_unseen(character: char) -> bool {
     matches!(
         character,
@@ -93,14 +101,19 @@ fn is_unseen(character: char) -> bool {
             | '\u{13430}'..='\u{1343f}'
             | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0001}'
-            | '\u{e0020}'..='\u{e007f}'
-            // The blank ones.
-            | '\u{115f}'
-            | '\u{1160}'
-            | '\u{2800}'
+            // What need not be shown.
+            | '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180d}'
+            | '\u{180f}'
+            | '\u{2065}'
             | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
             | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{e0000}'..='\u{e0fff}'
+            | '\u{2800}'
     )
 }
 
@@ -182,8 +195,19 @@ mod tests {
             assert_eq!(name(text), Ok(text.to_owned()));
             assert_eq!(room(text), Ok(text.to_owned()));
         }
-        // As many as Unicode 16 has of the category, and five.
-        assert_eq!(('\0'..=char::MAX).filter(|it| is_unseen(*it)).count(), 175);
+        for text in [
+            "Sys\u{200d}tem",
+            "System\u{34f}",
+            "System\u{fe0f}",
+            "Mi\u{200c}ra",
+        ] {
+            assert!(name(text).is_err(), "{text:?}");
+        }
+        // As many as JavaScript finds with `[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]`.
+        assert_eq!(
+            ('\0'..=char::MAX).filter(|it| is_unseen(*it)).count(),
+            4_207
+        );
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) struct Ask<R> {
     pub(super) is_able: bool,
     /// Who has not answered.
     silent: HashSet<String>,
+    began: Instant,
     /// When silence is an answer.
     until: Instant,
     /// When it is asked again.
@@ -48,8 +49,8 @@ pub(super) struct Ask<R> {
 pub(super) struct Asks<R> {
     open: HashMap<u64, Ask<R>>,
     last: u64,
-    /// The other servers that are there, by their names.
-    others: HashSet<String>,
+    /// The other servers that are there, by their names, and when they last said something.
+    others: HashMap<String, Instant>,
     /// When all that are there have said so.
     others_known: Instant,
     /// When all that lost their connections together with this server have them back.
@@ -63,7 +64,7 @@ impl<R> Asks<R> {
         Self {
             open: HashMap::new(),
             last: 0,
-            others: HashSet::new(),
+            others: HashMap::new(),
             others_known,
             others_back: if is_first { others_known } else { now + RETURN },
         }
@@ -84,7 +85,8 @@ impl<R> Asks<R> {
             given,
             is_about,
             is_able: false,
-            silent: self.others.clone(),
+            silent: self.others.keys().cloned().collect(),
+            began: now,
             until,
             repeat: now,
         };
@@ -105,9 +107,10 @@ impl<R> Asks<R> {
         // In the order in which they came.
         over.sort_unstable_by_key(|(number, _)| *number);
         for (_, ask) in &over {
-            for server in &ask.silent {
-                self.others.remove(server);
-            }
+            // Who has come back meanwhile is there, though it has not heard the question.
+            let is_gone =
+                |server: &String, heard: Instant| ask.silent.contains(server) && heard < ask.began;
+            self.others.retain(|server, heard| !is_gone(server, *heard));
         }
         let mut again = Vec::new();
         for (number, ask) in &mut self.open {
@@ -125,9 +128,11 @@ impl<R> Asks<R> {
     }
 
     /// A server is there: it has said something.
-    pub(super) fn is_there(&mut self, server: &str) {
-        if self.others.len() < MOST_SERVERS && !self.others.contains(server) {
-            self.others.insert(server.to_owned());
+    pub(super) fn is_there(&mut self, server: &str, now: Instant) {
+        if let Some(heard) = self.others.get_mut(server) {
+            *heard = now;
+        } else if self.others.len() < MOST_SERVERS {
+            self.others.insert(server.to_owned(), now);
         }
     }
 
@@ -212,7 +217,7 @@ mod tests {
         let mut asks = Asks::new(true, Instant::now());
         let now = settled(&asks);
         for server in ["a", "b", "c"] {
-            asks.is_there(server);
+            asks.is_there(server, now);
         }
         asks.begin(given(Some("1")), Question::Can, now);
         let (over, again) = asks.look(now);
@@ -228,17 +233,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_is_waited_for_once() {
-        let mut asks = Asks::new(true, Instant::now());
+        let start = Instant::now();
+        let mut asks = Asks::new(true, start);
         let now = settled(&asks);
-        asks.is_there("a");
+        asks.is_there("a", start);
         asks.begin(given(Some("1")), Question::Holds, now);
         assert_eq!(asks.look(now + REPEAT).1, [1]);
         assert_eq!(asks.look(now + ANSWER).0.len(), 1);
         asks.begin(given(Some("2")), Question::Holds, now);
         assert_eq!(asks.look(now).0.len(), 1);
-        asks.is_there("a");
+        asks.is_there("a", now);
         asks.begin(given(Some("3")), Question::Holds, now);
         assert_eq!(asks.look(now).1, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_while_a_question_is_open_is_asked_the_next() {
+        let start = Instant::now();
+        let mut asks = Asks::new(true, start);
+        let now = settled(&asks);
+        asks.is_there("a", start);
+        asks.begin(given(Some("1")), Question::Holds, now);
+        asks.is_there("a", now + REPEAT);
+        let later = now + ANSWER;
+        assert_eq!(asks.look(later).0.len(), 1);
+        asks.begin(given(Some("2")), Question::Holds, later);
+        assert_eq!(asks.look(later).1, [2]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -246,14 +266,14 @@ mod tests {
         let mut asks = Asks::new(true, Instant::now());
         let now = settled(&asks);
         for _ in 0..2 {
-            asks.is_there("a");
+            asks.is_there("a", now);
             asks.begin(given(Some("1")), Question::Can, now);
             asks.look(now);
             asks.able(asks.last, now);
             assert_eq!(asks.look(now).0.len(), 0);
             let (over, _) = asks.look(now + IN_THE_WAY);
             assert!(over[0].is_able);
-            assert!(asks.others.contains("a"));
+            assert!(asks.others.contains_key("a"));
         }
     }
 

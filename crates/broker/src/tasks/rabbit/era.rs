@@ -5,19 +5,17 @@ mod questions;
 mod requests;
 mod settling;
 
-use std::collections::HashMap;
-
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll};
+use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery as Arrived;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use self::consumers::Item;
+use self::consumers::{Consumers, Item, Made};
 use self::questions::LOOK;
 use self::settling::{Job, Settled};
 use super::asks::{Asks, Question};
@@ -25,7 +23,7 @@ use super::ledger::{Given, Known};
 use super::message::{Message, Receipt};
 use super::servers::{Voice, What};
 use super::{End, RabbitQueue};
-use crate::tasks::board::{Notice, WorkerKey};
+use crate::tasks::board::Notice;
 use crate::tasks::task::{Reason, Task, new_id};
 use crate::tasks::{Answer, Request, lock};
 use crate::trouble::Trouble;
@@ -41,9 +39,7 @@ pub(super) struct Era<'a> {
     looking: Channel,
     voice: Voice,
     servers: Consumer,
-    deliveries: SelectAll<BoxStream<'static, Item>>,
-    /// The workers that are consumers.
-    open: HashMap<WorkerKey, u32>,
+    consumers: Consumers,
     jobs: FuturesUnordered<Job>,
     asks: Asks<Receipt>,
     /// Says when the questions are to be looked at.
@@ -57,6 +53,7 @@ enum Event {
     Notice(Notice),
     Request(Request),
     Said(Box<lapin::Result<Arrived>>),
+    Made(Made),
     Came(Item),
     Settled(Result<Settled, Trouble>),
     /// The questions are to be looked at.
@@ -91,9 +88,8 @@ impl<'a> Era<'a> {
             looking: queue.link.channel().await,
             voice: Voice::new(speaking, names.servers, Arc::clone(&queue.server), name),
             queue,
+            consumers: Consumers::new(channel.clone(), names.tasks),
             channel,
-            deliveries: SelectAll::new(),
-            open: HashMap::new(),
             jobs: FuturesUnordered::new(),
             asks: Asks::new(is_first, Instant::now()),
             clock,
@@ -103,20 +99,25 @@ impl<'a> Era<'a> {
         while let Ok(notice) = era.queue.side.notices.try_recv() {
             era.hear(notice);
         }
+        let workers: Vec<_> = era.queue.slots.keys().copied().collect();
+        for worker in workers {
+            era.consumers.changes(worker);
+        }
         era.introduce();
-        era.match_consumers().await?;
         era.queue.tell_trouble(None);
         Ok(era)
     }
 
     pub(super) async fn run(&mut self) -> End {
         loop {
+            self.consumers.go_on(&self.queue.slots);
             let event = self.next().await;
             let outcome = match event {
                 Event::Notice(notice) => {
                     self.hear(notice);
-                    self.match_consumers().await
+                    Ok(())
                 }
+                Event::Made(made) => self.consumers.keep(made),
                 Event::Request(request) => {
                     self.begin_request(request);
                     Ok(())
@@ -129,10 +130,7 @@ impl<'a> Era<'a> {
                     }
                     Err(error) => Err(error.into()),
                 },
-                Event::Came(Item::End(worker)) if self.open.contains_key(&worker) => {
-                    Err(Trouble::lost("RabbitMQ has cancelled a consumer"))
-                }
-                Event::Came(Item::End(_)) => Ok(()),
+                Event::Came(Item::End(number)) => self.consumers.ended(number),
                 Event::Settled(Ok(settled)) => {
                     if let Settled::Done(number) = settled {
                         self.queue.ledger.settled(number, Instant::now());
@@ -158,16 +156,18 @@ impl<'a> Era<'a> {
 
     async fn next(&mut self) -> Event {
         let asks = !self.asks.is_empty();
-        let delivers = !self.deliveries.is_empty();
         let works = !self.jobs.is_empty();
         let side = &mut self.queue.side;
+        let (making, deliveries) = self.consumers.split();
+        let delivers = !deliveries.is_empty();
         tokio::select! {
             biased;
             notice = side.notices.recv() => notice.map_or(Event::Over, Event::Notice),
             Some(settled) = self.jobs.next(), if works => Event::Settled(settled),
             said = self.servers.next() => said.map_or(Event::Deaf, |said| Event::Said(Box::new(said))),
+            made = Consumers::made(making) => Event::Made(made),
             request = side.requests.recv() => request.map_or(Event::Over, Event::Request),
-            Some(item) = self.deliveries.next(), if delivers => Event::Came(item),
+            Some(item) = deliveries.next(), if delivers => Event::Came(item),
             _ = self.clock.tick(), if asks => Event::Time,
         }
     }
@@ -176,7 +176,7 @@ impl<'a> Era<'a> {
     fn hear(&mut self, notice: Notice) {
         self.queue.note(&notice);
         match notice {
-            Notice::Opened(..) | Notice::Closed(_) => {}
+            Notice::Opened(worker, _) | Notice::Closed(worker) => self.consumers.changes(worker),
             Notice::Joined(worker, key) => {
                 let workers = vec![(worker, key)];
                 self.announce(What::Joined { workers });

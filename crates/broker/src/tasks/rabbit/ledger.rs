@@ -3,7 +3,7 @@
 //! When the connection to RabbitMQ is lost, everything that was delivered and not acknowledged is delivered again, to any server, while workers here go
 //! on with it. So what comes a second time is looked for here, and then on the other servers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,9 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 /// For how long the same is remembered of a task without an id: another one that is alike, and that nobody has done, would be taken for it.
 const REMEMBERED_WITHOUT_ID: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: usize = 10_000;
+
+/// How many tasks are kept in mind of which a copy was put off because they are being done.
+const MOST_PUT_OFF: usize = 10_000;
 
 /// How many answers to other servers are remembered, which ask again twice a second until they have one.
 const MOST_ANSWERED: usize = 1_000;
@@ -104,15 +107,25 @@ pub(super) struct Ledger<R> {
     settling: HashMap<DeliveryId, Key>,
     /// What is done, and may come again all the same.
     done: VecDeque<(Instant, Key)>,
+    /// What is being done, and a copy of it was put off.
+    put_off: HashSet<Key>,
+    /// The same once it is done; the copy is on its way.
+    expected: VecDeque<(Instant, Key)>,
+    /// How long that may take.
+    way: Duration,
     /// What was said to which question, by the queue in which the answer is heard, which is another with every connection, and the number.
     answered: VecDeque<((String, u64), Known)>,
     last: DeliveryId,
 }
 
 impl<R> Ledger<R> {
-    pub(super) fn new() -> Self {
+    /// `retry` is how long a copy that is put off stays away.
+    pub(super) fn new(retry: Duration) -> Self {
         Self {
             given: HashMap::new(),
+            put_off: HashSet::new(),
+            expected: VecDeque::new(),
+            way: REMEMBERED.max(retry * 2),
             settling: HashMap::new(),
             done: VecDeque::new(),
             answered: VecDeque::new(),
@@ -130,13 +143,18 @@ impl<R> Ledger<R> {
 
     /// A task is here no longer.
     pub(super) fn remove(&mut self, number: DeliveryId) -> Option<Given<R>> {
-        self.given.remove(&number)
+        let given = self.given.remove(&number)?;
+        self.put_off.remove(&given.key);
+        Some(given)
     }
 
     /// A task is done. What it is to be acknowledged with, if its connection is still there.
     pub(super) fn done(&mut self, number: DeliveryId, now: Instant) -> Option<R> {
         let given = self.given.remove(&number)?;
-        if given.receipt.is_some() {
+        if self.put_off.remove(&given.key) {
+            forget(&mut self.expected, MOST_PUT_OFF, self.way, now);
+            self.expected.push_back((now, given.key));
+        } else if given.receipt.is_some() {
             self.settling.insert(number, given.key);
         } else {
             self.remember(given.key, now);
@@ -163,10 +181,7 @@ impl<R> Ledger<R> {
     }
 
     fn remember(&mut self, key: Key, now: Instant) {
-        let is_old = |(when, _): &(Instant, Key)| now.duration_since(*when) > REMEMBERED;
-        while self.done.len() >= MOST_REMEMBERED || self.done.front().is_some_and(is_old) {
-            self.done.pop_front();
-        }
+        forget(&mut self.done, MOST_REMEMBERED, REMEMBERED, now);
         self.done.push_back((now, key));
     }
 
@@ -196,8 +211,20 @@ impl<R> Ledger<R> {
             }
             return Some(Known::Done);
         }
+        if let Some(place) = self.expected.iter().position(|(_, done)| done == key) {
+            if !has_id {
+                self.expected.remove(place);
+            }
+            return Some(Known::Done);
+        }
         let is_it = |given: &Given<R>| given.key == *key && (has_id || given.receipt.is_none());
-        self.given.values().any(is_it).then_some(Known::Running)
+        if !self.given.values().any(is_it) {
+            return None;
+        }
+        if self.put_off.len() < MOST_PUT_OFF {
+            self.put_off.insert(key.clone());
+        }
+        Some(Known::Running)
     }
 
     /// The same for another server. Who asks again gets the same answer: of several that are alike each is done once, and that is said of one question only.
@@ -224,6 +251,14 @@ impl<R> Ledger<R> {
     }
 }
 
+/// Forgets what is too old, and makes room for one more.
+fn forget(tasks: &mut VecDeque<(Instant, Key)>, most: usize, age: Duration, now: Instant) {
+    let is_old = |(when, _): &(Instant, Key)| now.duration_since(*when) > age;
+    while tasks.len() >= most || tasks.front().is_some_and(is_old) {
+        tasks.pop_front();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +272,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_being_done_when_the_connection_is_lost_is_taken_for_what_comes_again() {
         for id in [Some("7"), None] {
-            let mut ledger = Ledger::<u32>::new();
+            let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
             let now = Instant::now();
             let number = ledger.insert(given(id, "a")).number;
             let key = given(id, "a").key;
@@ -255,7 +290,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_done_while_the_connection_was_lost_is_not_done_again() {
-        let mut ledger = Ledger::<u32>::new();
+        let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
         let now = Instant::now();
         let with_id = ledger.insert(given(Some("7"), "a")).number;
         let without = ledger.insert(given(None, "a")).number;
@@ -273,7 +308,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_that_is_asked_again_has_the_same_answer() {
-        let mut ledger = Ledger::<u32>::new();
+        let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
         let now = Instant::now();
         let first = ledger.insert(given(None, "a")).number;
         let second = ledger.insert(given(None, "a")).number;
@@ -296,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_acknowledgement_may_be_lost_on_its_way() {
-        let mut ledger = Ledger::<u32>::new();
+        let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
         let now = Instant::now();
         for id in [Some("7"), None] {
             let key = given(id, "a").key;
@@ -316,7 +351,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_task_without_an_id_is_not_taken_for_one_that_was_done_long_ago() {
         for (id, known) in [(Some("7"), Some(Known::Done)), (None, None)] {
-            let mut ledger = Ledger::<u32>::new();
+            let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
             let number = ledger.insert(given(id, "a")).number;
             ledger.lose(Instant::now());
             ledger.done(number, Instant::now());
@@ -326,8 +361,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_copy_that_was_put_off_is_known_however_much_is_done_meanwhile() {
+        for id in [Some("7"), None] {
+            let mut ledger = Ledger::<u32>::new(Duration::from_hours(1));
+            let now = Instant::now();
+            let key = given(id, "a").key;
+            let number = ledger.insert(given(id, "a")).number;
+            if id.is_none() {
+                ledger.lose(now);
+            }
+            assert_eq!(ledger.known(&key, now), Some(Known::Running));
+            ledger.done(number, now);
+            for number in 0..20_000 {
+                ledger.remember(Key::Id(number.to_string()), now);
+            }
+            tokio::time::advance(Duration::from_hours(1)).await;
+            assert_eq!(ledger.known(&key, Instant::now()), Some(Known::Done));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_forgotten_in_time() {
-        let mut ledger = Ledger::<u32>::new();
+        let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
         for number in 0..20_000 {
             let key = Key::Id(number.to_string());
             ledger.remember(key, Instant::now());

@@ -63,6 +63,7 @@ impl<E: Into<Trouble>> From<E> for End {
 impl RabbitQueue {
     pub(super) fn new(side: QueueSide, link: Link, publishing: Link, queue: &TaskQueue) -> Self {
         Self {
+            ledger: Ledger::new(side.options.retry),
             side,
             publisher: Arc::new(Publisher::mandatory(&publishing)),
             publishing,
@@ -70,7 +71,6 @@ impl RabbitQueue {
             server: new_id().into(),
             names: Names::new(queue),
             slots: HashMap::new(),
-            ledger: Ledger::new(),
         }
     }
 

@@ -1,63 +1,155 @@
 //! The workers as consumers: each one that has room is one, and its prefetch is what it has room for.
+//!
+//! They are made and ended one after the other, while everything else goes on: a server with thousands of workers that has just come back is asked what it is at.
 
-use std::future::ready;
+use std::collections::{HashMap, VecDeque};
+use std::future::{pending, ready};
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, SelectAll};
 use futures_util::{StreamExt, stream};
 use lapin::message::Delivery as Arrived;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
 
-use super::Era;
 use crate::tasks::board::WorkerKey;
 use crate::trouble::Trouble;
 
-/// What came on a worker's consumer.
+/// One consumer of this connection.
+type Number = u64;
+
+/// What came on a consumer.
 pub(super) enum Item {
     Task(Box<lapin::Result<Arrived>>),
     /// That was the last.
-    End(WorkerKey),
+    End(Number),
 }
 
-impl Era<'_> {
-    /// Makes each worker that has room a consumer, and no other.
-    pub(super) async fn match_consumers(&mut self) -> Result<(), Trouble> {
-        let slots = &self.queue.slots;
-        let gone: Vec<_> = self
-            .open
-            .keys()
-            .filter(|worker| !slots.contains_key(worker))
-            .copied()
-            .collect();
-        for worker in gone {
-            self.open.remove(&worker);
-            let options = BasicCancelOptions::default();
-            self.channel.basic_cancel(tag(worker), options).await?;
+/// What was made of a change.
+pub(super) type Made = Result<Option<(Number, Consumer)>, Trouble>;
+
+pub(super) struct Consumers {
+    channel: Channel,
+    queue: ShortString,
+    /// The workers that are consumers, or about to be.
+    open: HashMap<WorkerKey, Number>,
+    last: Number,
+    /// What is delivered to them.
+    pub(super) deliveries: SelectAll<BoxStream<'static, Item>>,
+    /// Workers that have got room, or have none any more.
+    changed: VecDeque<WorkerKey>,
+    /// The change that is being made.
+    making: Option<BoxFuture<'static, Made>>,
+    /// What counts for the next consumer.
+    prefetch: Option<u16>,
+}
+
+impl Consumers {
+    pub(super) fn new(channel: Channel, queue: ShortString) -> Self {
+        Self {
+            channel,
+            queue,
+            open: HashMap::new(),
+            last: 0,
+            deliveries: SelectAll::new(),
+            changed: VecDeque::new(),
+            making: None,
+            prefetch: None,
         }
-        let new = slots
-            .iter()
-            .filter(|(worker, _)| !self.open.contains_key(worker));
-        let new: Vec<(WorkerKey, u32)> = new.map(|(worker, slots)| (*worker, *slots)).collect();
-        for (worker, slots) in new {
-            self.open.insert(worker, slots);
-            let prefetch = u16::try_from(slots).unwrap_or(u16::MAX);
-            // Counts for each consumer that is made after it.
-            let options = BasicQosOptions::default();
-            self.channel.basic_qos(prefetch, options).await?;
+    }
+
+    /// A worker has got room, or has none any more.
+    pub(super) fn changes(&mut self, worker: WorkerKey) {
+        self.changed.push_back(worker);
+    }
+
+    /// Begins the next change, if none is being made. `slots` is how much room each worker has.
+    pub(super) fn go_on(&mut self, slots: &HashMap<WorkerKey, u32>) {
+        while self.making.is_none()
+            && let Some(worker) = self.changed.pop_front()
+        {
+            match (slots.get(&worker), self.open.get(&worker).copied()) {
+                (Some(slots), None) => {
+                    self.last += 1;
+                    self.open.insert(worker, self.last);
+                    self.making = Some(self.begin(self.last, *slots));
+                }
+                (None, Some(number)) => {
+                    self.open.remove(&worker);
+                    self.making = Some(self.end(number));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn begin(&mut self, number: Number, slots: u32) -> BoxFuture<'static, Made> {
+        let prefetch = u16::try_from(slots).unwrap_or(u16::MAX);
+        let is_new = self.prefetch.replace(prefetch) != Some(prefetch);
+        let (channel, queue) = (self.channel.clone(), self.queue.clone());
+        Box::pin(async move {
+            if is_new {
+                // Counts for each consumer that is made after it.
+                let options = BasicQosOptions::default();
+                channel.basic_qos(prefetch, options).await?;
+            }
             let options = BasicConsumeOptions::default();
-            let queue = self.queue.names.tasks.clone();
             let none = FieldTable::default();
-            let consumer = self
-                .channel
-                .basic_consume(queue, tag(worker), options, none);
-            let items = consumer.await?.map(|item| Item::Task(Box::new(item)));
-            let end = stream::once(ready(Item::End(worker)));
+            let consumer = channel.basic_consume(queue, tag(number), options, none);
+            Ok(Some((number, consumer.await?)))
+        })
+    }
+
+    fn end(&self, number: Number) -> BoxFuture<'static, Made> {
+        let channel = self.channel.clone();
+        Box::pin(async move {
+            let options = BasicCancelOptions::default();
+            channel.basic_cancel(tag(number), options).await?;
+            Ok(None)
+        })
+    }
+
+    /// The change that is being made, or never.
+    pub(super) async fn made(making: &mut Option<BoxFuture<'static, Made>>) -> Made {
+        let made = match making {
+            Some(making) => making.await,
+            None => pending().await,
+        };
+        *making = None;
+        made
+    }
+
+    /// Both sides of what can happen next: a change is made, or something comes.
+    pub(super) fn split(
+        &mut self,
+    ) -> (
+        &mut Option<BoxFuture<'static, Made>>,
+        &mut SelectAll<BoxStream<'static, Item>>,
+    ) {
+        (&mut self.making, &mut self.deliveries)
+    }
+
+    /// A change is made.
+    pub(super) fn keep(&mut self, made: Made) -> Result<(), Trouble> {
+        if let Some((number, consumer)) = made? {
+            let items = consumer.map(|item| Item::Task(Box::new(item)));
+            let end = stream::once(ready(Item::End(number)));
             self.deliveries.push(Box::pin(items.chain(end)));
+        }
+        Ok(())
+    }
+
+    /// A consumer has come to its end: nobody but this server may have wanted that.
+    pub(super) fn ended(&self, number: Number) -> Result<(), Trouble> {
+        if self.open.values().any(|open| *open == number) {
+            return Err(Trouble::lost("RabbitMQ has cancelled a consumer"));
         }
         Ok(())
     }
 }
 
-/// What a worker's consumer is called.
-fn tag(worker: WorkerKey) -> ShortString {
-    format!("worker-{worker}").into()
+/// What a consumer is called.
+fn tag(number: Number) -> ShortString {
+    format!("worker-{number}").into()
 }

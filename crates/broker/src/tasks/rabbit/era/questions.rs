@@ -123,7 +123,7 @@ impl Era<'_> {
             self.look();
             return Ok(());
         }
-        self.asks.is_there(&server);
+        self.asks.is_there(&server, Instant::now());
         match what {
             What::Hello => self.answer(from, What::Here),
             What::Here | What::Bye => {}
