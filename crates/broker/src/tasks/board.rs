@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -23,15 +24,16 @@ pub(crate) type WorkerKey = u64;
 /// For how long a task may wait here while a worker has room that cannot do it: it is in the way of what that worker could do.
 pub(crate) const IN_THE_WAY: Duration = Duration::from_millis(200);
 
-/// What there is for a type of tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What there is for a type of tasks, the best last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Prospect {
-    /// A worker that has room.
-    Room,
-    /// Workers, and all are busy.
-    Busy,
     /// No worker.
     Nobody,
+    /// Workers, and all are busy.
+    Busy,
+    /// A worker that has room.
+    Room,
 }
 
 /// A task that has come from the queue and has to go back to it, one way or another.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ledger::{Given, Key};
-use crate::tasks::board::IN_THE_WAY;
+use crate::tasks::board::{IN_THE_WAY, Prospect};
 
 /// How long another server may take to answer. One that has not by then is gone, or its connection is: it says so when it is back.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -33,8 +33,8 @@ pub(super) enum Question {
 pub(super) struct Ask<R> {
     pub(super) given: Given<R>,
     pub(super) is_about: Question,
-    /// Somebody elsewhere can do it.
-    pub(super) is_able: bool,
+    /// What there is for it elsewhere.
+    pub(super) prospect: Prospect,
     /// Who has not answered.
     silent: HashSet<String>,
     began: Instant,
@@ -84,7 +84,7 @@ impl<R> Asks<R> {
         let ask = Ask {
             given,
             is_about,
-            is_able: false,
+            prospect: Prospect::Nobody,
             silent: self.others.keys().cloned().collect(),
             began: now,
             until,
@@ -101,7 +101,8 @@ impl<R> Asks<R> {
                 Question::Holds => others_back,
                 Question::Can => others_known,
             };
-            ask.until <= now || (ask.silent.is_empty() && !ask.is_able && everybody <= now)
+            let is_settled = ask.silent.is_empty() && ask.prospect == Prospect::Nobody;
+            ask.until <= now || (is_settled && everybody <= now)
         };
         let mut over: Vec<_> = self.open.extract_if(|_, ask| is_over(ask)).collect();
         // In the order in which they came.
@@ -114,7 +115,7 @@ impl<R> Asks<R> {
         }
         let mut again = Vec::new();
         for (number, ask) in &mut self.open {
-            if !ask.is_able && ask.repeat <= now {
+            if ask.prospect == Prospect::Nobody && ask.repeat <= now {
                 ask.repeat = now + REPEAT;
                 again.push(*number);
             }
@@ -152,14 +153,15 @@ impl<R> Asks<R> {
     }
 
     /// A server can do it. It gets some time to take it: what was put back at once would come here again at once.
-    pub(super) fn able(&mut self, ask: u64, now: Instant) {
+    pub(super) fn able(&mut self, ask: u64, prospect: Prospect, now: Instant) {
         if let Some(ask) = self.open.get_mut(&ask)
             && ask.is_about == Question::Can
-            && !ask.is_able
         {
-            ask.is_able = true;
-            ask.silent.clear();
-            ask.until = now + IN_THE_WAY;
+            if ask.prospect == Prospect::Nobody {
+                ask.silent.clear();
+                ask.until = now + IN_THE_WAY;
+            }
+            ask.prospect = ask.prospect.max(prospect);
         }
     }
 
@@ -207,7 +209,7 @@ mod tests {
             asks.begin(given(Some("1")), question, now);
             let (over, again) = asks.look(now);
             assert_eq!((over.len(), again.len()), (1, 0));
-            assert!(!over[0].is_able);
+            assert_eq!(over[0].prospect, Prospect::Nobody);
         }
         assert!(asks.is_empty());
     }
@@ -269,10 +271,12 @@ mod tests {
             asks.is_there("a", now);
             asks.begin(given(Some("1")), Question::Can, now);
             asks.look(now);
-            asks.able(asks.last, now);
+            for prospect in [Prospect::Busy, Prospect::Room, Prospect::Busy] {
+                asks.able(asks.last, prospect, now);
+            }
             assert_eq!(asks.look(now).0.len(), 0);
             let (over, _) = asks.look(now + IN_THE_WAY);
-            assert!(over[0].is_able);
+            assert_eq!(over[0].prospect, Prospect::Room);
             assert!(asks.others.contains_key("a"));
         }
     }

@@ -8,7 +8,7 @@ use lapin::{BasicProperties, Channel};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Key, Known};
-use crate::tasks::board::WorkerKey;
+use crate::tasks::board::{Prospect, WorkerKey};
 use crate::trouble::Trouble;
 
 /// Something that one server says to all, or to one.
@@ -37,7 +37,7 @@ pub(super) enum What {
     /// The answer to the first question.
     Known { ask: u64, known: Option<Known> },
     /// The answer to the second.
-    Able { ask: u64, able: bool },
+    Able { ask: u64, prospect: Prospect },
     /// These workers are there now, and so nowhere else, unless they have come somewhere else later.
     Joined { workers: Vec<(String, WorkerKey)> },
 }
@@ -134,8 +134,11 @@ mod tests {
                 r#"{"can":{"ask":2,"kind":-7}}"#,
             ),
             (
-                What::Able { ask: 2, able: true },
-                r#"{"able":{"ask":2,"able":true}}"#,
+                What::Able {
+                    ask: 2,
+                    prospect: Prospect::Room,
+                },
+                r#"{"able":{"ask":2,"prospect":"room"}}"#,
             ),
             (
                 What::Joined {

@@ -17,7 +17,7 @@ use crate::tasks::task::Reason;
 use crate::trouble::Trouble;
 
 /// How often open questions are looked at.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// How many workers are announced at once.
 const WORKERS_AT_ONCE: usize = 200;
@@ -87,11 +87,14 @@ impl Era<'_> {
         let given = ask.given;
         match ask.is_about {
             Question::Holds => self.hand_out(given),
-            Question::Can if ask.is_able => {
-                let attempts = given.message.attempts;
-                self.retry(given, attempts);
-            }
-            Question::Can => self.count_attempt(given),
+            Question::Can => match ask.prospect {
+                Prospect::Nobody => self.count_attempt(given),
+                Prospect::Busy => {
+                    let attempts = given.message.attempts;
+                    self.retry(given, attempts);
+                }
+                Prospect::Room => self.give_back(given),
+            },
         }
     }
 
@@ -137,8 +140,7 @@ impl Era<'_> {
             }
             What::Can { ask, kind } => {
                 let prospect = lock(&self.queue.side.board).prospect(kind);
-                let able = prospect != Prospect::Nobody;
-                self.answer(from, What::Able { ask, able });
+                self.answer(from, What::Able { ask, prospect });
             }
             What::Known {
                 ask,
@@ -148,11 +150,15 @@ impl Era<'_> {
                     self.recognise(given, known);
                 }
             }
-            What::Able { ask, able: true } => self.asks.able(ask, Instant::now()),
-            What::Known { ask, known: None } | What::Able { ask, able: false } => {
+            What::Known { ask, known: None }
+            | What::Able {
+                ask,
+                prospect: Prospect::Nobody,
+            } => {
                 self.asks.no(&server, ask);
                 self.look();
             }
+            What::Able { ask, prospect } => self.asks.able(ask, prospect, Instant::now()),
             What::Joined { workers } => self.compare(&server, from, workers),
         }
         Ok(())

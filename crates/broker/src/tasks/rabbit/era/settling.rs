@@ -50,6 +50,13 @@ impl Era<'_> {
         self.pass_on(given, properties);
     }
 
+    /// Puts a task behind all others in the queue: somebody elsewhere has room for it.
+    pub(super) fn give_back(&mut self, given: Given<Receipt>) {
+        let properties = given.message.retried(&given.id, given.message.attempts);
+        let tasks = self.queue.names.tasks.clone();
+        self.publish(&tasks, given.message.body, properties, given.receipt);
+    }
+
     fn pass_on(&mut self, given: Given<Receipt>, properties: BasicProperties) {
         let milliseconds = self.queue.side.options.retry.as_millis().to_string();
         let properties = properties.with_expiration(milliseconds.as_str().into());
