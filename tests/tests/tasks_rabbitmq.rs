@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{Hubcast, RabbitMq, RawWorker, Relay};
-use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
@@ -668,5 +670,35 @@ async fn a_queue_that_cannot_be_used_is_said_to_be_so() {
         }
     })
     .await;
+    assert_eq!(server.get("/readyz").await.body, r#"{"status":"ready"}"#);
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_else_keeps_for_himself_is_said_to_be_so() {
+    let rabbitmq = RabbitMq::start().await;
+    rabbitmq.declare_queue("tasks").await;
+    let channel = rabbitmq.channel().await;
+    let options = BasicConsumeOptions {
+        exclusive: true,
+        ..BasicConsumeOptions::default()
+    };
+    let none = FieldTable::default();
+    let consumer = channel.basic_consume("tasks".into(), "mine".into(), options, none);
+    let consumer = consumer.await.unwrap();
+    let server = serve(&rabbitmq, &[]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    until(DEADLINE, "the server says why", async || {
+        let body = server.get("/readyz").await.body;
+        if body.contains("consuming from the queue 'tasks'") {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    drop(consumer);
+    channel.close(200, "OK".into()).await.unwrap();
+    rabbitmq.publish("", "tasks", task("x", 1).as_bytes()).await;
+    assert_eq!(worker.hears().await, "x");
     assert_eq!(server.get("/readyz").await.body, r#"{"status":"ready"}"#);
 }

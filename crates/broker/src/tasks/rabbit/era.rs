@@ -104,7 +104,9 @@ impl<'a> Era<'a> {
             era.consumers.changes(worker);
         }
         era.introduce();
-        era.queue.tell_trouble(None);
+        if era.queue.slots.is_empty() {
+            era.queue.tell_trouble(None);
+        }
         Ok(era)
     }
 
@@ -117,7 +119,13 @@ impl<'a> Era<'a> {
                     self.hear(notice);
                     Ok(())
                 }
-                Event::Made(made) => self.consumers.keep(made),
+                Event::Made(made) => {
+                    let kept = self.consumers.keep(made);
+                    if kept.is_ok() {
+                        self.queue.tell_trouble(None);
+                    }
+                    kept
+                }
                 Event::Request(request) => {
                     self.begin_request(request);
                     Ok(())
@@ -234,7 +242,10 @@ impl<'a> Era<'a> {
         match ledger.known(&given.key, Instant::now()) {
             Some(known) => self.recognise(given, known),
             // Its other copy is asked about, and whatever becomes of that, one of them is too many.
-            None if self.asks.has_copy(&given.key) => self.recognise(given, Known::Running),
+            None if self.asks.has_copy(&given.key) => {
+                self.queue.ledger.is_put_off(&given.key);
+                self.recognise(given, Known::Running);
+            }
             None => self.ask(given, Question::Holds),
         }
     }

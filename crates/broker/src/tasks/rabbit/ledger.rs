@@ -111,8 +111,8 @@ pub(super) struct Ledger<R> {
     put_off: HashSet<Key>,
     /// The same once it is done; the copy is on its way.
     expected: VecDeque<(Instant, Key)>,
-    /// How long that may take.
-    way: Duration,
+    /// How long a copy that is put off stays away.
+    retry: Duration,
     /// What was said to which question, by the queue in which the answer is heard, which is another with every connection, and the number.
     answered: VecDeque<((String, u64), Known)>,
     last: DeliveryId,
@@ -125,7 +125,7 @@ impl<R> Ledger<R> {
             given: HashMap::new(),
             put_off: HashSet::new(),
             expected: VecDeque::new(),
-            way: REMEMBERED.max(retry * 2),
+            retry,
             settling: HashMap::new(),
             done: VecDeque::new(),
             answered: VecDeque::new(),
@@ -152,7 +152,8 @@ impl<R> Ledger<R> {
     pub(super) fn done(&mut self, number: DeliveryId, now: Instant) -> Option<R> {
         let given = self.given.remove(&number)?;
         if self.put_off.remove(&given.key) {
-            forget(&mut self.expected, MOST_PUT_OFF, self.way, now);
+            let way = REMEMBERED.max(self.retry * 2);
+            forget(&mut self.expected, MOST_PUT_OFF, way, now);
             self.expected.push_back((now, given.key));
         } else if given.receipt.is_some() {
             self.settling.insert(number, given.key);
@@ -211,7 +212,11 @@ impl<R> Ledger<R> {
             }
             return Some(Known::Done);
         }
-        if let Some(place) = self.expected.iter().position(|(_, done)| done == key) {
+        let way = REMEMBERED_WITHOUT_ID.max(self.retry * 2);
+        let is_it = |(when, done): &(Instant, Key)| {
+            done == key && (has_id || now.duration_since(*when) <= way)
+        };
+        if let Some(place) = self.expected.iter().position(is_it) {
             if !has_id {
                 self.expected.remove(place);
             }
@@ -221,10 +226,16 @@ impl<R> Ledger<R> {
         if !self.given.values().any(is_it) {
             return None;
         }
-        if self.put_off.len() < MOST_PUT_OFF {
-            self.put_off.insert(key.clone());
-        }
+        self.is_put_off(key);
         Some(Known::Running)
+    }
+
+    /// A copy is put off, because this one is here.
+    pub(super) fn is_put_off(&mut self, key: &Key) {
+        if self.put_off.len() >= MOST_PUT_OFF {
+            self.put_off.clear();
+        }
+        self.put_off.insert(key.clone());
     }
 
     /// The same for another server. Who asks again gets the same answer: of several that are alike each is done once, and that is said of one question only.

@@ -96,8 +96,9 @@ impl Consumers {
             }
             let options = BasicConsumeOptions::default();
             let none = FieldTable::default();
+            let asked = Trouble::asking(format!("consuming from the queue '{queue}'"));
             let consumer = channel.basic_consume(queue, tag(number), options, none);
-            Ok(Some((number, consumer.await?)))
+            Ok(Some((number, consumer.await.map_err(asked)?)))
         })
     }
 

@@ -134,6 +134,7 @@ impl Era<'_> {
                 let ledger = &mut self.queue.ledger;
                 let mut known = ledger.answer(&from, ask, &key, Instant::now());
                 if known.is_none() && self.asks.has_before(&key, &self.queue.server, &server) {
+                    ledger.is_put_off(&key);
                     known = Some(Known::Running);
                 }
                 self.answer(from, What::Known { ask, known });
