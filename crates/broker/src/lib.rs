@@ -22,8 +22,32 @@ pub use publisher::{Confirming, Message, PublishError, Publisher};
 pub use trouble::{Refusal, Trouble};
 pub use url::{AmqpUrl, InvalidUrl};
 
+use std::pin::pin;
+use std::time::Duration;
+
+use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
+use tokio::time::timeout;
+
+/// How often it is looked at whether a channel is still there on which somebody waits.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// Waits for something on a channel, for as long as that is there. A channel that is lost ends what waits on it, or should: this does not rely on it.
+pub async fn while_connected<T>(
+    channel: &Channel,
+    waiting: impl Future<Output = T>,
+) -> Result<T, Trouble> {
+    let mut waiting = pin!(waiting);
+    loop {
+        if let Ok(result) = timeout(CHECK, &mut waiting).await {
+            return Ok(result);
+        }
+        if !channel.status().connected() {
+            return Err(Trouble::lost("the channel is closed"));
+        }
+    }
+}
 
 /// Acknowledges one delivery, on the channel that delivered it. Fails when that is gone: then it is delivered again elsewhere.
 pub async fn acknowledge(delivery: &Delivery) -> Result<(), Trouble> {

@@ -21,6 +21,9 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// How often a connection is looked at that nothing is heard of.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// How long a connection may take to give a channel.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// How soon a connection that gives no channel, though it is there, is asked for one again.
 const CHANNEL_RETRY: Duration = Duration::from_secs(1);
 
@@ -75,11 +78,16 @@ impl Drop for Shared {
 impl Link {
     /// Begins to connect; a RabbitMQ that is away is no error. Needs a tokio runtime.
     pub fn open(url: AmqpUrl) -> Self {
+        Self::begin(url, true)
+    }
+
+    /// `is_told`: whether it is in the log that the connection comes and goes.
+    fn begin(url: AmqpUrl, is_told: bool) -> Self {
         let (status, status_seen) = watch::channel(LinkStatus::Connecting);
         let (connections, connections_seen) = watch::channel(None);
         let kept = url.clone();
         let keeping =
-            tokio::spawn(async move { match keep(&kept, &status, &connections).await {} });
+            tokio::spawn(async move { match keep(&kept, is_told, &status, &connections).await {} });
         Self(Arc::new(Shared {
             url,
             status: status_seen,
@@ -91,7 +99,7 @@ impl Link {
     /// A second connection to the same RabbitMQ. While RabbitMQ is short of memory or disk it does not listen to connections that publish, not even to acknowledgements, which would
     /// help; so whoever does both has two.
     pub fn another(&self) -> Self {
-        Self::open(self.0.url.clone())
+        Self::begin(self.0.url.clone(), false)
     }
 
     /// How things stand, now and from now on.
@@ -107,7 +115,7 @@ impl Link {
         loop {
             let connection = connections.borrow_and_update().clone();
             if let Some(connection) = connection
-                && let Ok(channel) = connection.create_channel().await
+                && let Ok(Ok(channel)) = timeout(OPENING, connection.create_channel()).await
             {
                 return channel;
             }
@@ -156,17 +164,20 @@ impl Link {
 /// Keeps a connection for as long as the task lives.
 async fn keep(
     url: &AmqpUrl,
+    is_told: bool,
     status: &watch::Sender<LinkStatus>,
     connections: &watch::Sender<Option<Arc<Connection>>>,
 ) -> Infallible {
     let mut backoff = Backoff::new();
-    let mut told = false;
+    let mut told = !is_told;
     loop {
         let began = Instant::now();
         let (state, worked) = match connect(url).await {
             Ok(connection) => {
-                tracing::info!(address = url.address(), "RabbitMQ is there");
-                told = false;
+                if is_told {
+                    tracing::info!(address = url.address(), "RabbitMQ is there");
+                    told = false;
+                }
                 let connection = Arc::new(connection);
                 connections.send_replace(Some(Arc::clone(&connection)));
                 status.send_replace(LinkStatus::Connected);

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hubcast::{BackplaneStatus, HubContext};
 use hubcast_broker::lapin::Channel;
-use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge};
+use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge, while_connected};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -153,18 +153,19 @@ impl Speaker {
         let mut ending = self.ending.clone();
         let source = Feed::new(feed.exchange.clone());
         let queue = FeedQueue::InTurn(feed.queue.clone());
-        let mut deliveries = source.subscribe(&channel, &queue).await?;
+        let subscribing = source.subscribe(&channel, &queue);
+        let mut deliveries = while_connected(&channel, subscribing).await??;
         self.trouble.send_replace(None);
         loop {
             let next = async {
-                let delivery = deliveries.next().await;
+                let delivery = while_connected(&channel, deliveries.next()).await;
                 all_servers_hear(chat).await;
                 delivery
             };
             let delivery = tokio::select! {
                 biased;
                 _ = ending.wait_for(|it| *it) => return Ok(()),
-                delivery = next => delivery,
+                delivery = next => delivery?,
             };
             let Some(delivery) = delivery.transpose()? else {
                 return Err(Trouble::lost("its queue is gone"));
@@ -176,7 +177,7 @@ impl Speaker {
                 // It would be no better the next time.
                 tracing::warn!(%error, room = feed.room, "a message of a feed is left out");
             }
-            acknowledge(&delivery).await?;
+            while_connected(&channel, acknowledge(&delivery)).await??;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
-use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge};
+use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge, while_connected};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -18,12 +18,13 @@ pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow:
     let (ending, is_ending) = watch::channel(false);
     let mut course = std::pin::pin!(link.run(async |channel| {
         let mut is_ending = is_ending.clone();
-        let mut consumer = feed.subscribe(&channel, &queue).await?;
+        let subscribing = feed.subscribe(&channel, &queue);
+        let mut consumer = while_connected(&channel, subscribing).await??;
         loop {
             let delivery = tokio::select! {
                 biased;
                 _ = is_ending.wait_for(|it| *it) => return Ok(Ok(())),
-                delivery = consumer.next() => delivery,
+                delivery = while_connected(&channel, consumer.next()) => delivery?,
             };
             let Some(delivery) = delivery.transpose()? else {
                 return Err(Trouble::lost("its queue is gone"));
@@ -32,7 +33,7 @@ pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow:
             if let Err(error) = output.line("Received", &text).await {
                 return Ok(Err(error));
             }
-            acknowledge(&delivery).await?;
+            while_connected(&channel, acknowledge(&delivery)).await??;
         }
     }));
     let ended = tokio::select! {

@@ -6,6 +6,7 @@ mod requests;
 mod settling;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -28,6 +29,9 @@ use crate::tasks::task::{Reason, Task, new_id};
 use crate::tasks::{Answer, Request, lock};
 use crate::trouble::Trouble;
 
+/// How often it is looked at whether the connections are there. They say so themselves when they are lost, or should.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// The name of the consumer of what other servers say, which no worker's can be.
 const SERVERS: &str = "servers";
 
@@ -44,6 +48,8 @@ pub(super) struct Era<'a> {
     asks: Asks<Receipt>,
     /// Says when the questions are to be looked at.
     clock: Interval,
+    /// Says when it is to be looked at whether the connections are there.
+    check: Interval,
     /// Those who wait until nothing is under way.
     flushing: Vec<Answer<()>>,
 }
@@ -58,6 +64,8 @@ enum Event {
     Settled(Result<Settled, Trouble>),
     /// The questions are to be looked at.
     Time,
+    /// It is to be looked at whether the connections are there.
+    Check,
     /// There is no task centre any more.
     Over,
     /// What other servers say is not heard any more.
@@ -83,6 +91,8 @@ impl<'a> Era<'a> {
         let servers = servers.await?;
         let mut clock = interval(LOOK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut era = Self {
             servers,
             looking: queue.link.channel().await,
@@ -93,6 +103,7 @@ impl<'a> Era<'a> {
             jobs: FuturesUnordered::new(),
             asks: Asks::new(is_first, Instant::now()),
             clock,
+            check,
             flushing: Vec::new(),
         };
         // What was decided while there was no connection comes first: some of what is about to be delivered again is done.
@@ -136,7 +147,7 @@ impl<'a> Era<'a> {
                         self.take(arrived);
                         Ok(())
                     }
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(Trouble::asking("taking tasks")(error)),
                 },
                 Event::Came(Item::End(number)) => self.consumers.ended(number),
                 Event::Settled(Ok(settled)) => {
@@ -150,6 +161,10 @@ impl<'a> Era<'a> {
                     self.look();
                     Ok(())
                 }
+                Event::Check if self.channel.status().connected() && self.voice.is_heard() => {
+                    Ok(())
+                }
+                Event::Check => Err(Trouble::lost("a channel is closed")),
                 Event::Over => return End::Over,
                 Event::Deaf => Err(Trouble::lost("the other servers are not heard any more")),
             };
@@ -171,12 +186,14 @@ impl<'a> Era<'a> {
         tokio::select! {
             biased;
             notice = side.notices.recv() => notice.map_or(Event::Over, Event::Notice),
+            // In front of what else ends with the channel, since it knows the reason.
+            made = Consumers::made(making) => Event::Made(made),
             Some(settled) = self.jobs.next(), if works => Event::Settled(settled),
             said = self.servers.next() => said.map_or(Event::Deaf, |said| Event::Said(Box::new(said))),
-            made = Consumers::made(making) => Event::Made(made),
             request = side.requests.recv() => request.map_or(Event::Over, Event::Request),
             Some(item) = deliveries.next(), if delivers => Event::Came(item),
             _ = self.clock.tick(), if asks => Event::Time,
+            _ = self.check.tick() => Event::Check,
         }
     }
 

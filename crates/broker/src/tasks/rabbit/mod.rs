@@ -14,8 +14,9 @@ mod servers;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::link::{Link, LinkStatus};
@@ -32,6 +33,9 @@ use super::task::new_id;
 use super::{QueueError, QueueSide, Request};
 
 pub use self::dead::DeadTasks;
+
+/// How long it may take to declare everything.
+const BEGINNING: Duration = Duration::from_secs(30);
 
 pub(super) struct RabbitQueue {
     side: QueueSide,
@@ -97,7 +101,10 @@ impl RabbitQueue {
                 }
             };
             let began = Instant::now();
-            let end = match Era::begin(&mut self, channel, speaking, is_first).await {
+            let beginning = Era::begin(&mut self, channel, speaking, is_first);
+            let era = timeout(BEGINNING, beginning).await;
+            let era = era.unwrap_or_else(|_| Err(Trouble::lost("RabbitMQ does not answer")));
+            let end = match era {
                 Ok(mut era) => {
                     is_first = false;
                     era.run().await

@@ -69,6 +69,11 @@ impl Voice {
         }
     }
 
+    /// Whether it can still say something.
+    pub(super) fn is_heard(&self) -> bool {
+        self.channel.status().connected()
+    }
+
     /// Says something to all servers, of which this is one.
     pub(super) async fn announce(self, what: What) -> Result<(), Trouble> {
         let servers = self.servers.clone();

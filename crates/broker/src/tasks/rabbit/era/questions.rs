@@ -111,7 +111,8 @@ impl Era<'_> {
 
     /// A server has said something.
     pub(super) fn listen(&mut self, said: lapin::Result<Arrived>) -> Result<(), Trouble> {
-        let Said { server, from, what } = match serde_json::from_slice(&said?.data) {
+        let said = said.map_err(Trouble::asking("taking tasks"))?;
+        let Said { server, from, what } = match serde_json::from_slice(&said.data) {
             Ok(said) => said,
             Err(error) => {
                 tracing::debug!(%error, "another server is not understood");
