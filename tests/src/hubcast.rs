@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::http::{self, Response};
 use crate::ports::free_port;
 use crate::process::Process;
+use crate::rabbitmq::RabbitMq;
 use crate::redis_server::RedisServer;
 use crate::wait::{DEADLINE, until};
 
@@ -52,6 +53,19 @@ impl Hubcast {
         servers
             .try_into()
             .unwrap_or_else(|_| unreachable!("as many as were asked for"))
+    }
+
+    /// Starts a server whose tasks are in the RabbitMQ at this address, where they come again after a second, and returns once it has its queues there.
+    pub async fn with_tasks_at(amqp: &str, further: &[&str]) -> Self {
+        let arguments = [&["--amqp", amqp, "--task-retry", "1"], further].concat();
+        let server = Self::start(&arguments).await;
+        server.has_its_queues(DEADLINE).await;
+        server
+    }
+
+    /// The same for a RabbitMQ of the test's.
+    pub async fn with_tasks(rabbitmq: &RabbitMq, further: &[&str]) -> Self {
+        Self::with_tasks_at(&rabbitmq.url(), further).await
     }
 
     /// Starts a server on a port that nobody else is given while it is away, so that it can [come back](Self::come_back).
@@ -112,6 +126,17 @@ impl Hubcast {
         let answer = self.get("/tasks").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         serde_json::from_str(&answer.body).expect("JSON")
+    }
+
+    /// Waits until the server has its queues of tasks.
+    pub async fn has_its_queues(&self, limit: Duration) {
+        until(limit, "a server has its queues", async || {
+            match self.tasks().await {
+                tasks if tasks["waiting"].is_number() => Ok(()),
+                tasks => Err(tasks.to_string()),
+            }
+        })
+        .await;
     }
 
     /// Waits until `GET /tasks` has these members.

@@ -1,13 +1,18 @@
 //! A worker of the task centre without SignalR.
 
 use futures_util::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::socket::Socket;
 use crate::wait::{DEADLINE, within};
+
+/// A task as it is in a queue.
+pub fn task(name: &str, kind: i64) -> String {
+    json!({"TaskName": name, "TaskType": kind}).to_string()
+}
 
 /// A raw WebSocket at `/push`.
 pub struct RawWorker(WebSocketStream<TcpStream>);

@@ -8,7 +8,7 @@
 
 use std::process::{Output, Stdio};
 
-use end_to_end::wait::{DEADLINE, until};
+use end_to_end::wait::DEADLINE;
 use end_to_end::{Hubcast, RabbitMq, RawWorker};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions};
@@ -48,13 +48,7 @@ async fn what_is_no_task_is_given_up_at_once_and_the_others_are_done() {
     let rabbitmq = RabbitMq::start().await;
     let mut server = Hubcast::start(&["--amqp", &rabbitmq.url()]).await;
     let mut worker = RawWorker::join(server.url(), "a").await;
-    until(DEADLINE, "the queues are there", async || {
-        match server.tasks().await {
-            tasks if tasks["waiting"].is_number() => Ok(()),
-            tasks => Err(tasks.to_string()),
-        }
-    })
-    .await;
+    server.has_its_queues(DEADLINE).await;
     let deep = "[".repeat(60_000);
     let large = "x".repeat(1024 * 1024);
     let bodies: &[(&[u8], &str)] = &[
@@ -112,13 +106,7 @@ async fn headers_that_fill_a_frame_do_not_end_the_connection() {
     let filling = "x".repeat(130_900);
     headers.insert("filling".into(), AMQPValue::LongString(filling.into()));
     let large = BasicProperties::default().with_headers(headers);
-    until(DEADLINE, "the queues are there", async || {
-        match server.tasks().await {
-            tasks if tasks["waiting"].is_number() => Ok(()),
-            tasks => Err(tasks.to_string()),
-        }
-    })
-    .await;
+    server.has_its_queues(DEADLINE).await;
     publish(&rabbitmq, b"nonsense", large).await;
     server
         .submit(&json!({"TaskName": "Demo", "TaskType": 1}))
@@ -218,13 +206,7 @@ async fn headers_that_lie_deep_in_each_other_do_not_end_the_program() {
     let rabbitmq = RabbitMq::start().await;
     let mut server = Hubcast::start(&["--amqp", &rabbitmq.url(), "--feed", "logs=General"]).await;
     let mut worker = RawWorker::join(server.url(), "a").await;
-    until(DEADLINE, "the queues are there", async || {
-        match server.tasks().await {
-            tasks if tasks["waiting"].is_number() => Ok(()),
-            tasks => Err(tasks.to_string()),
-        }
-    })
-    .await;
+    server.has_its_queues(DEADLINE).await;
     // As many levels as fit into a frame.
     for (kind, levels) in [(b'A', 26_000), (b'F', 21_800)] {
         for body in [&b"no task"[..], br#"{"TaskName":"deep","TaskType":1}"#] {

@@ -78,20 +78,8 @@ async fn serve(rabbitmq: &RabbitMq) -> Server {
         "1",
     ])
     .await;
-    is_at_work(&hubcast).await;
+    hubcast.has_its_queues(DEADLINE * 2).await;
     Server { hubcast, relay }
-}
-
-async fn is_at_work(server: &Hubcast) {
-    until(
-        DEADLINE * 2,
-        "a server has its queues",
-        async || match server.tasks().await {
-            tasks if tasks["waiting"].is_number() => Ok(()),
-            tasks => Err(tasks.to_string()),
-        },
-    )
-    .await;
 }
 
 /// The tasks: their names, and the message of each.
@@ -269,7 +257,7 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     rabbitmq.appear().await;
     rabbitmq.publish_with("", "storm", late).await;
     for server in &servers {
-        is_at_work(&server.hubcast).await;
+        server.hubcast.has_its_queues(DEADLINE * 2).await;
     }
     let mut doubtful = HashSet::new();
     for (number, (name, message)) in through_servers.iter().enumerate() {
