@@ -18,9 +18,9 @@ fn method(channel: u16, class: u16, method: u16, arguments: &[u8]) -> Vec<u8> {
     frame(1, channel, &payload)
 }
 
-fn short(text: &str) -> Vec<u8> {
+fn short(text: &[u8]) -> Vec<u8> {
     let length = u8::try_from(text.len()).expect("a short text");
-    [&[length], text.as_bytes()].concat()
+    [&[length], text].concat()
 }
 
 fn long(bytes: &[u8]) -> Vec<u8> {
@@ -28,11 +28,11 @@ fn long(bytes: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], bytes].concat()
 }
 
-/// The last that a server says after [`publication`]: `connection.close-ok`.
+/// The last that a server says after a [conversation](Publication::conversation): `connection.close-ok`.
 pub(crate) const GOODBYE: &[u8] = &[1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, 0xCE];
 
 /// A value of arrays (`A`) or tables (`F`) in each other.
-pub(crate) fn nested(kind: u8, levels: usize) -> Vec<u8> {
+pub fn nested(kind: u8, levels: usize) -> Vec<u8> {
     (0..levels).fold(vec![b'V'], |inner, _| {
         let mut bytes = vec![kind];
         // The member of a table has a name, which may be empty.
@@ -46,38 +46,67 @@ pub(crate) fn nested(kind: u8, levels: usize) -> Vec<u8> {
     })
 }
 
-/// A whole conversation: logging in as `guest`, publishing one message whose only header, `h`, has that value, and a goodbye.
-pub(crate) fn publication(queue: &str, payload: &[u8], header: &[u8]) -> Vec<u8> {
-    let mut start_ok = long(&[]);
-    start_ok.extend(short("PLAIN"));
-    start_ok.extend(long(b"\0guest\0guest"));
-    start_ok.extend(short("en_US"));
-    let channels = 1_u16.to_be_bytes();
-    let frame_max = 131_072_u32.to_be_bytes();
-    let heartbeat = 0_u16.to_be_bytes();
-    let tune_ok = [&channels[..], &frame_max, &heartbeat].concat();
-    let open = [short("/"), short(""), vec![0]].concat();
-    let publish = [vec![0, 0], short(""), short(queue), vec![0]].concat();
-    let table = long(&[short("h"), header.to_vec()].concat());
-    let content = [
-        // The class of `basic`, and that there are headers and nothing else.
-        &[0, 60, 0, 0][..],
-        &(payload.len() as u64).to_be_bytes(),
-        &[0x20, 0x00],
-        &table,
-    ]
-    .concat();
-    let close = [vec![0, 200], short("OK"), vec![0, 0, 0, 0]].concat();
-    [
-        b"AMQP\0\0\x09\x01".to_vec(),
-        method(0, 10, 11, &start_ok),
-        method(0, 10, 31, &tune_ok),
-        method(0, 10, 40, &open),
-        method(1, 20, 10, &short("")),
-        method(1, 60, 40, &publish),
-        frame(2, 1, &content),
-        frame(3, 1, payload),
-        method(0, 10, 50, &close),
-    ]
-    .concat()
+/// A header `h` with that value, as properties.
+pub fn header(value: &[u8]) -> Vec<u8> {
+    let table = long(&[short(b"h"), value.to_vec()].concat());
+    [&[0x20, 0x00], &table[..]].concat()
+}
+
+/// A text of so many bytes, as the value of a header.
+pub fn text(length: usize) -> Vec<u8> {
+    [&b"S"[..], &long(&vec![b'x'; length])].concat()
+}
+
+/// The name of a message, as properties. It need not be a text.
+pub fn message_id(id: &[u8]) -> Vec<u8> {
+    [&[0x00, 0x80], &short(id)[..]].concat()
+}
+
+/// A message as it is published, byte by byte.
+pub struct Publication<'a> {
+    /// Where to; `""` is the one that hands to queues.
+    pub exchange: &'a str,
+    /// The name of a queue, if the exchange has none. Need not be a text otherwise.
+    pub routing_key: &'a [u8],
+    /// The message itself.
+    pub payload: &'a [u8],
+    /// What stands beside it: which properties there are, and those.
+    pub properties: &'a [u8],
+}
+
+impl Publication<'_> {
+    /// A whole conversation: logging in as `guest`, publishing the message, and a goodbye.
+    pub(crate) fn conversation(&self) -> Vec<u8> {
+        let mut start_ok = long(&[]);
+        start_ok.extend(short(b"PLAIN"));
+        start_ok.extend(long(b"\0guest\0guest"));
+        start_ok.extend(short(b"en_US"));
+        let channels = 1_u16.to_be_bytes();
+        let frame_max = 131_072_u32.to_be_bytes();
+        let heartbeat = 0_u16.to_be_bytes();
+        let tune_ok = [&channels[..], &frame_max, &heartbeat].concat();
+        let open = [short(b"/"), short(b""), vec![0]].concat();
+        let exchange = short(self.exchange.as_bytes());
+        let publish = [vec![0, 0], exchange, short(self.routing_key), vec![0]].concat();
+        let content = [
+            // The class of `basic`.
+            &[0, 60, 0, 0][..],
+            &(self.payload.len() as u64).to_be_bytes(),
+            self.properties,
+        ]
+        .concat();
+        let close = [vec![0, 200], short(b"OK"), vec![0, 0, 0, 0]].concat();
+        [
+            b"AMQP\0\0\x09\x01".to_vec(),
+            method(0, 10, 11, &start_ok),
+            method(0, 10, 31, &tune_ok),
+            method(0, 10, 40, &open),
+            method(1, 20, 10, &short(b"")),
+            method(1, 60, 40, &publish),
+            frame(2, 1, &content),
+            frame(3, 1, self.payload),
+            method(0, 10, 50, &close),
+        ]
+        .concat()
+    }
 }

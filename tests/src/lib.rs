@@ -12,7 +12,7 @@
     reason = "a test helper that meets the unexpected has to fail the test"
 )]
 
-mod amqp;
+pub mod amqp;
 pub mod bystander;
 pub mod client;
 pub mod conformance;

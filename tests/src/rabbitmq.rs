@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::amqp;
+use crate::amqp::{GOODBYE, Publication};
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::wait::{DEADLINE, until, within};
@@ -274,17 +274,16 @@ impl RabbitMq {
         }
     }
 
-    /// Publishes a task with a header `h` of which every level holds the next: arrays in each other, or tables. Written byte by byte, since a library that could
-    /// would descend into it, too.
-    pub async fn publish_nested(&self, queue: &str, payload: &[u8], kind: u8, levels: usize) {
+    /// Publishes what no library would.
+    pub async fn publish_bytes(&self, publication: &Publication<'_>) {
         let address = (Ipv4Addr::LOCALHOST, self.port);
         let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-        let bytes = amqp::publication(queue, payload, &amqp::nested(kind, levels));
+        let bytes = publication.conversation();
         let talk = async {
             socket.write_all(&bytes).await?;
             // RabbitMQ takes its leave when it has read everything.
             let mut answers = Vec::new();
-            while !answers.ends_with(amqp::GOODBYE) {
+            while !answers.ends_with(GOODBYE) {
                 if socket.read_buf(&mut answers).await? == 0 {
                     break;
                 }
@@ -293,7 +292,7 @@ impl RabbitMq {
         };
         let answers = within(DEADLINE, "publishing byte by byte", talk).await;
         let answers = answers.expect("RabbitMQ answers");
-        assert!(answers.ends_with(amqp::GOODBYE), "{answers:?}");
+        assert!(answers.ends_with(GOODBYE), "{answers:?}");
     }
 
     /// Takes the first message out of a queue, if there is one.

@@ -8,12 +8,16 @@
 
 use std::process::{Output, Stdio};
 
+use end_to_end::amqp::{Publication, header, message_id, nested, text};
 use end_to_end::wait::DEADLINE;
 use end_to_end::{Hubcast, RabbitMq, RawWorker};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
+
+/// The longest text that RabbitMQ takes as the only header of a message.
+const LONGEST_TEXT: usize = 131_047;
 
 /// Runs `hubcast tasks`, with nobody at its output if that is said.
 async fn tasks(arguments: &[&str], stdout: Stdio) -> Output {
@@ -202,19 +206,49 @@ async fn a_reader_who_has_gone_is_no_error() {
 }
 
 #[tokio::test]
-async fn headers_that_lie_deep_in_each_other_do_not_end_the_program() {
+async fn what_cannot_be_read_beside_a_task_is_left_out_and_the_task_is_done() {
     let rabbitmq = RabbitMq::start().await;
     let mut server = Hubcast::start(&["--amqp", &rabbitmq.url(), "--feed", "logs=General"]).await;
     let mut worker = RawWorker::join(server.url(), "a").await;
     server.has_its_queues(DEADLINE).await;
-    // As many levels as fit into a frame.
-    for (kind, levels) in [(b'A', 26_000), (b'F', 21_800)] {
-        for body in [&b"no task"[..], br#"{"TaskName":"deep","TaskType":1}"#] {
-            rabbitmq.publish_nested("tasks", body, kind, levels).await;
+    let unnamed = [&[0x20, 0, 0, 0, 0, 3, 1, 0xFF, b'V'][..]].concat();
+    let all = [
+        // As many levels as fit into a frame.
+        header(&nested(b'A', 26_000)),
+        header(&nested(b'F', 21_800)),
+        // As much as RabbitMQ takes, to which it adds what it has to say itself.
+        header(&text(LONGEST_TEXT)),
+        message_id(b"\xFF\xFE"),
+        unnamed,
+    ];
+    for properties in &all {
+        for payload in [&b"no task"[..], br#"{"TaskName":"fine","TaskType":1}"#] {
+            let publication = Publication {
+                exchange: "",
+                routing_key: b"tasks",
+                payload,
+                properties,
+            };
+            rabbitmq.publish_bytes(&publication).await;
         }
-        assert_eq!(worker.hears().await, "deep");
+        assert_eq!(worker.hears().await, "fine");
     }
-    let dead = json!({"dead": 2, "done": 2, "waiting": 0});
+    let count = all.len();
+    let dead = json!({"dead": count, "done": count, "waiting": 0});
     server.tasks_become(DEADLINE, &dead).await;
     server.assert_calm(&[]);
+    // Others may have put such things where tasks are that were given up.
+    for properties in &all {
+        let publication = Publication {
+            exchange: "",
+            routing_key: b"tasks.dead",
+            payload: b"strange",
+            properties,
+        };
+        rabbitmq.publish_bytes(&publication).await;
+    }
+    let looked = tasks(&["dead", "--amqp", &rabbitmq.url()], Stdio::piped()).await;
+    let text = String::from_utf8(looked.stdout).unwrap();
+    let said = String::from_utf8_lossy(&looked.stderr);
+    assert_eq!(text.matches("strange").count(), count, "{text} {said}");
 }

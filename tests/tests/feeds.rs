@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
+use end_to_end::amqp::{Publication, header, message_id, nested, text};
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
 use end_to_end::wait::{DEADLINE, until};
@@ -187,6 +188,31 @@ async fn messages_are_one_line_each_and_wait_for_whoever_reads_them_next() {
             .iter()
             .all(|text| *text == "now")
     );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_beside_a_message_does_not_stop_a_feed() {
+    let rabbitmq = RabbitMq::start().await;
+    published(&rabbitmq, b"first\n", &[]).await;
+    let reader = subscribe(&rabbitmq, &["--queue", "archive"]);
+    rabbitmq.queue_becomes("archive", 0, 1).await;
+    for (routing_key, properties) in [
+        (&b"\xFF\xFE"[..], vec![0, 0]),
+        (b"", message_id(b"\xFF")),
+        (b"", header(&nested(b'A', 26_000))),
+        (b"", header(&text(100_000))),
+    ] {
+        let publication = Publication {
+            exchange: "logs",
+            routing_key,
+            payload: b"strange",
+            properties: &properties,
+        };
+        rabbitmq.publish_bytes(&publication).await;
+    }
+    lines(&reader, 4).await;
+    assert_eq!(marked(&reader.stdout(), RECEIVED), ["strange"; 4]);
+    assert!(!reader.stderr().contains("away"), "{}", reader.stderr());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use lapin::{Connection, ConnectionProperties, Error, ErrorKind};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::carrier::carry;
 use crate::trouble::{describe, is_no_entry};
 use crate::url::AmqpUrl;
 
@@ -35,7 +36,7 @@ pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
         let attempt = attempt.clone();
         async move |uri: AMQPUri, _| {
             let stream = attempt.open(&uri.authority).await?;
-            Ok::<_, Error>(AsyncTcpStream::Plain(stream.compat()))
+            Ok::<_, Error>(AsyncTcpStream::Plain(carry(stream)?.compat()))
         }
     };
     let properties = ConnectionProperties::default().with_connection_name(NAME.into());

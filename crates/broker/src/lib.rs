@@ -4,8 +4,10 @@
 //! publishes with confirmations. [`Feed`] is an exchange that everybody may listen to. [`Trouble`] tells what passes from what somebody has to put right. [`tasks`] is the task centre.
 
 mod backoff;
+mod carrier;
 mod connecting;
 mod feed;
+mod legible;
 mod link;
 mod name;
 mod publisher;

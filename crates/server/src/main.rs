@@ -11,7 +11,6 @@ mod notices;
 mod pages;
 mod push;
 mod raw;
-mod stacks;
 mod task_hub;
 mod tasks;
 
@@ -84,9 +83,8 @@ fn main() -> ExitCode {
     exit_code(start(settings, redis, amqp))
 }
 
-/// Where RabbitMQ is, for a program that is going to read from it.
+/// Where RabbitMQ is.
 fn amqp_url(text: &str) -> AmqpUrl {
-    stacks::enlarge();
     let url = text.parse();
     url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")))
 }

@@ -27,10 +27,6 @@ const PERSISTENT: u8 = 2;
 /// More attempts than anybody has made were written by somebody else.
 const MOST_ATTEMPTS: u32 = 1_000_000;
 
-/// How many bytes what others wrote beside a task may have, to be kept when the task is published again: together with what is added it has to fit into one frame, of 128 KiB, or
-/// RabbitMQ ends the connection.
-const LARGEST_HEADERS: usize = 64 * 1024;
-
 /// How many bytes of a task are shown.
 const SHOWN: usize = 1000;
 
@@ -82,16 +78,9 @@ impl Message {
     fn again(&self, id: Option<&str>, name: &str, value: AMQPValue) -> BasicProperties {
         let before = &self.properties;
         let mut headers = FieldTable::default();
-        let mut room = LARGEST_HEADERS;
         for (name, value) in before.headers().iter().flatten() {
-            if is_of_the_broker(name.as_str()) {
-                continue;
-            }
-            if let Some(left) = room.checked_sub(size(name, value, DEEPEST)) {
-                room = left;
+            if !is_of_the_broker(name.as_str()) {
                 headers.insert(name.clone(), value.clone());
-            } else {
-                tracing::warn!(task = ?id, header = ?name.as_str(), "a header is too large to be kept");
             }
         }
         headers.insert(name.into(), value);
@@ -202,38 +191,6 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
     properties.headers().as_ref()?.inner().get(name)
 }
 
-/// How deep tables may lie in each other before they are as good as too large.
-const DEEPEST: usize = 8;
-
-/// How many bytes a header has in a frame; of what has a length of its own at least.
-fn size(name: &ShortString, value: &AMQPValue, deepest: usize) -> usize {
-    1 + name.as_str().len() + size_of_value(value, deepest)
-}
-
-/// The byte that says which kind it is, and for most a length of four bytes; numbers and times have eight at most.
-fn size_of_value(value: &AMQPValue, deepest: usize) -> usize {
-    let Some(deepest) = deepest.checked_sub(1) else {
-        return LARGEST_HEADERS;
-    };
-    match value {
-        AMQPValue::LongString(text) => 5 + text.as_bytes().len(),
-        AMQPValue::ByteArray(bytes) => 5 + bytes.as_slice().len(),
-        AMQPValue::FieldArray(array) => {
-            let values = array.as_slice().iter();
-            5 + values
-                .map(|value| size_of_value(value, deepest))
-                .sum::<usize>()
-        }
-        AMQPValue::FieldTable(table) => {
-            5 + table
-                .into_iter()
-                .map(|(name, value)| size(name, value, deepest))
-                .sum::<usize>()
-        }
-        _ => 9,
-    }
-}
-
 fn number(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::LongInt(number) => Some((*number).into()),
@@ -307,30 +264,6 @@ mod tests {
         assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
         assert!(header(&forgiven.properties, "trace").is_some());
         assert!(header(&forgiven.properties, REASON).is_none());
-    }
-
-    #[test]
-    fn headers_that_leave_no_room_for_ours_stay_behind() {
-        let mut delivery = Delivery::mock(1, "".into(), "tasks".into(), false, vec![]);
-        let long = |length| AMQPValue::LongString("x".repeat(length).into());
-        let mut nested = FieldTable::default();
-        let array = vec![long(30_000), long(30_000)];
-        nested.insert("array".into(), AMQPValue::FieldArray(array.into()));
-        let deep = (0..20).fold(AMQPValue::Void, |inner, _| {
-            AMQPValue::FieldArray(vec![inner].into())
-        });
-        let mut headers = FieldTable::default();
-        headers.insert("a".into(), long(10_000));
-        headers.insert("b".into(), AMQPValue::FieldTable(nested));
-        headers.insert("c".into(), AMQPValue::ByteArray(vec![0; 50_000].into()));
-        headers.insert("deep".into(), deep);
-        headers.insert("trace".into(), long(30));
-        delivery.properties = BasicProperties::default().with_headers(headers);
-        let (message, _) = Message::new(delivery);
-        let dead = message.given_up("7", 1, &Reason::new("r".repeat(1000)));
-        let kept = dead.headers().clone().unwrap_or_default();
-        let kept: Vec<_> = kept.into_iter().map(|(name, _)| name.to_string()).collect();
-        assert_eq!(kept, ["a", "c", "trace", ATTEMPTS, GIVEN_UP_AT, REASON]);
     }
 
     #[test]
