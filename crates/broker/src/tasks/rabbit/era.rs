@@ -24,6 +24,7 @@ use super::ledger::{Given, Known};
 use super::message::{Message, Receipt};
 use super::servers::{Voice, What};
 use super::{End, RabbitQueue};
+use crate::link::LinkStatus;
 use crate::tasks::board::Notice;
 use crate::tasks::task::{Reason, Task, new_id};
 use crate::tasks::{Answer, Request, lock};
@@ -45,6 +46,8 @@ pub(super) struct Era<'a> {
     servers: Consumer,
     consumers: Consumers,
     jobs: FuturesUnordered<Job>,
+    /// How many tasks are on their way to another queue.
+    passing_on: u32,
     asks: Asks<Receipt>,
     /// Says when the questions are to be looked at.
     clock: Interval,
@@ -101,6 +104,7 @@ impl<'a> Era<'a> {
             consumers: Consumers::new(channel.clone(), names.tasks),
             channel,
             jobs: FuturesUnordered::new(),
+            passing_on: 0,
             asks: Asks::new(is_first, Instant::now()),
             clock,
             check,
@@ -151,8 +155,12 @@ impl<'a> Era<'a> {
                 },
                 Event::Came(Item::End(number)) => self.consumers.ended(number),
                 Event::Settled(Ok(settled)) => {
-                    if let Settled::Done(number) = settled {
-                        self.queue.ledger.settled(number, Instant::now());
+                    match settled {
+                        Settled::Done(number) => {
+                            self.queue.ledger.settled(number, Instant::now());
+                        }
+                        Settled::PassedOn => self.passing_on -= 1,
+                        Settled::Other => {}
                     }
                     Ok(())
                 }
@@ -162,6 +170,7 @@ impl<'a> Era<'a> {
                     Ok(())
                 }
                 Event::Check if self.channel.status().connected() && self.voice.is_heard() => {
+                    self.make_up_for_places();
                     Ok(())
                 }
                 Event::Check => Err(Trouble::lost("a channel is closed")),
@@ -175,6 +184,21 @@ impl<'a> Era<'a> {
                 self.flush();
             }
         }
+    }
+
+    /// While RabbitMQ takes no messages, what is to be published again stays here, unacknowledged: it must not keep workers from getting others.
+    fn make_up_for_places(&mut self) {
+        let is_blocked = matches!(
+            *self.queue.publishing.status().borrow(),
+            LinkStatus::Blocked { .. }
+        );
+        let has_workers = !self.queue.slots.is_empty();
+        let lost = if is_blocked && has_workers {
+            self.passing_on
+        } else {
+            0
+        };
+        self.consumers.lose_places(lost);
     }
 
     async fn next(&mut self) -> Event {

@@ -16,6 +16,9 @@ use lapin::{Channel, Consumer};
 use crate::tasks::board::WorkerKey;
 use crate::trouble::Trouble;
 
+/// How many places are made up for, at most: as many tasks are kept in memory, besides those that workers have.
+const MOST_SPARES: u32 = 1000;
+
 /// One consumer of this connection.
 type Number = u64;
 
@@ -34,6 +37,11 @@ pub(super) struct Consumers {
     queue: ShortString,
     /// The workers that are consumers, or about to be.
     open: HashMap<WorkerKey, Number>,
+    /// Consumers that stand in for places of workers which are taken by tasks that no worker has any more.
+    spares: Vec<Number>,
+    /// How many such places there are, and for how many there are consumers.
+    lost_places: u32,
+    spared: u32,
     last: Number,
     /// What is delivered to them.
     pub(super) deliveries: SelectAll<BoxStream<'static, Item>>,
@@ -51,6 +59,9 @@ impl Consumers {
             channel,
             queue,
             open: HashMap::new(),
+            spares: Vec::new(),
+            lost_places: 0,
+            spared: 0,
             last: 0,
             deliveries: SelectAll::new(),
             changed: VecDeque::new(),
@@ -62,6 +73,11 @@ impl Consumers {
     /// A worker has got room, or has none any more.
     pub(super) fn changes(&mut self, worker: WorkerKey) {
         self.changed.push_back(worker);
+    }
+
+    /// So many tasks take places of workers, though no worker has them: RabbitMQ hands out as many more until there are none.
+    pub(super) fn lose_places(&mut self, number: u32) {
+        self.lost_places = number.min(MOST_SPARES);
     }
 
     /// Begins the next change, if none is being made. `slots` is how much room each worker has.
@@ -81,6 +97,20 @@ impl Consumers {
                 }
                 _ => {}
             }
+        }
+        if self.making.is_some() {
+            return;
+        }
+        if self.lost_places > self.spared {
+            self.last += 1;
+            self.spares.push(self.last);
+            self.making = Some(self.begin(self.last, self.lost_places - self.spared));
+            self.spared = self.lost_places;
+        } else if self.lost_places == 0
+            && let Some(number) = self.spares.pop()
+        {
+            self.spared = 0;
+            self.making = Some(self.end(number));
         }
     }
 
@@ -143,7 +173,8 @@ impl Consumers {
 
     /// A consumer has come to its end: nobody but this server may have wanted that.
     pub(super) fn ended(&self, number: Number) -> Result<(), Trouble> {
-        if self.open.values().any(|open| *open == number) {
+        let mut known = self.open.values().chain(&self.spares);
+        if known.any(|known| *known == number) {
             return Err(Trouble::lost("RabbitMQ has cancelled a consumer"));
         }
         Ok(())
@@ -152,5 +183,5 @@ impl Consumers {
 
 /// What a consumer is called.
 fn tag(number: Number) -> ShortString {
-    format!("worker-{number}").into()
+    format!("tasks-{number}").into()
 }

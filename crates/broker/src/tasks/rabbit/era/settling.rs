@@ -20,6 +20,8 @@ pub(super) type Job = BoxFuture<'static, Result<Settled, Trouble>>;
 pub(super) enum Settled {
     /// An acknowledgement of a task that is done has been sent.
     Done(DeliveryId),
+    /// A task is in another queue now.
+    PassedOn,
     Other,
 }
 
@@ -93,13 +95,14 @@ impl Era<'_> {
         };
         let message = publisher::Message::new("", queue.as_str(), body).properties(properties);
         let queues = Arc::clone(&self.queue.publisher);
+        self.passing_on += 1;
         self.jobs.push(Box::pin(async move {
             queues
                 .publish_once(message)
                 .await
                 .map_err(|error| lost(&error))?;
             receipt.acknowledge().await?;
-            Ok(Settled::Other)
+            Ok(Settled::PassedOn)
         }));
     }
 }
