@@ -30,6 +30,9 @@ const STARTING: Duration = Duration::from_secs(90);
 /// The delivery mode of messages that survive a restart.
 const PERSISTENT: u8 = 2;
 
+/// The policy of a queue that takes no messages.
+const CLOSED: &str = "closed";
+
 /// A RabbitMQ of our own: one Erlang node without plugins, with its data, its log, its cookie and its port mapper in a temporary
 /// folder and on ports of its own. Dropping it kills it.
 pub struct RabbitMq {
@@ -157,14 +160,34 @@ impl RabbitMq {
             .env("ERL_ZFLAGS", "-start_epmd false");
     }
 
-    /// Says that there is so much memory and no more, in a unit of its own such as `1MB`: with less than it uses, it takes no messages.
-    pub async fn limit_memory(&self, limit: &str) {
+    /// Runs `rabbitmqctl` with these arguments, and gives what it says.
+    pub async fn control(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program("rabbitmqctl"));
         self.environment(&mut command);
-        command.args(["set_vm_memory_high_watermark", "absolute", limit]);
+        command.arg("--quiet").args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.unwrap().expect("rabbitmqctl runs");
         assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Says that there is so much memory and no more, in a unit of its own such as `1MB`: with less than it uses, it takes no messages.
+    pub async fn limit_memory(&self, limit: &str) {
+        self.control(&["set_vm_memory_high_watermark", "absolute", limit])
+            .await;
+    }
+
+    /// Lets no message into a queue any more.
+    pub async fn close_queue(&self, queue: &str) {
+        let pattern = format!("^{}$", queue.replace('.', "\\."));
+        let full = r#"{"max-length":0,"overflow":"reject-publish"}"#;
+        self.control(&["set_policy", CLOSED, &pattern, full, "--apply-to", "queues"])
+            .await;
+    }
+
+    /// Lets messages into the closed queue again.
+    pub async fn open_queue(&self) {
+        self.control(&["clear_policy", CLOSED]).await;
     }
 
     /// `amqp://127.0.0.1:PORT`.

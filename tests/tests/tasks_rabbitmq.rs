@@ -298,6 +298,36 @@ async fn what_is_done_is_taken_out_of_a_rabbitmq_that_is_short_of_memory() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_full_keeps_no_worker_from_its_work_and_loses_nothing() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = Hubcast::with_tasks(&rabbitmq, &["--task-attempts", "1"]).await;
+    let mut worker = RawWorker::join_to_answer(server.url(), "a").await;
+    rabbitmq.close_queue("tasks.dead").await;
+    let tasks: Vec<String> = (0..6).map(|number| task(&number.to_string(), 1)).collect();
+    rabbitmq.publish_all("", "tasks", &tasks).await;
+    // Given up, if there were room for what was given up: a quorum queue that may have none takes one.
+    for _ in 0..3 {
+        let told = worker.hears_json().await;
+        let refusal = json!({"refuse": told["id"], "reason": "never"});
+        worker.say(&refusal.to_string()).await;
+    }
+    for _ in 3..tasks.len() {
+        let told = worker.hears_json().await;
+        worker.say(&json!({"done": told["id"]}).to_string()).await;
+    }
+    server
+        .tasks_become(DEADLINE, &json!({"done": 3, "dead": 1, "waiting": 0}))
+        .await;
+    rabbitmq.open_queue().await;
+    server
+        .tasks_become(DEADLINE, &json!({"done": 3, "dead": 3, "waiting": 0}))
+        .await;
+    assert!(!server.output().contains("is away"), "{}", server.output());
+    // As many as workers have room for again.
+    rabbitmq.queue_becomes("tasks", 0, 1).await;
+}
+
+#[tokio::test]
 async fn a_queue_that_cannot_be_used_is_said_to_be_so() {
     let rabbitmq = RabbitMq::start().await;
     let channel = rabbitmq.channel().await;

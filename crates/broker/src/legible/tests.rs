@@ -18,7 +18,7 @@ fn nested(kind: u8, levels: usize) -> Vec<u8> {
 /// A string of so many bytes.
 fn string(length: u32) -> Vec<u8> {
     [
-        &[b'S'],
+        b"S",
         &length.to_be_bytes()[..],
         &vec![b'x'; length as usize],
     ]
@@ -89,7 +89,7 @@ fn what_can_be_read_comes_as_it_was_sent() {
         message(HEADERS, &headers(&nested(b'A', 32))),
         // Of every other kind.
         frame(8, &[]),
-        frame(3, &[0xCE; 131_064]),
+        frame(3, &vec![0xCE; 131_064]),
         frame(1, &[0, 10, 0, 10, 0, 9]),
         frame(1, b""),
         b"AMQP\0\0\x09\x01 and what else there is".to_vec(),

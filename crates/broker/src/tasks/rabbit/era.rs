@@ -6,6 +6,7 @@ mod requests;
 mod settling;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -48,6 +49,8 @@ pub(super) struct Era<'a> {
     jobs: FuturesUnordered<Job>,
     /// How many tasks are on their way to another queue.
     passing_on: u32,
+    /// How many of them RabbitMQ does not take there.
+    refused: Arc<AtomicU32>,
     asks: Asks<Receipt>,
     /// Says when the questions are to be looked at.
     clock: Interval,
@@ -105,6 +108,7 @@ impl<'a> Era<'a> {
             channel,
             jobs: FuturesUnordered::new(),
             passing_on: 0,
+            refused: Arc::default(),
             asks: Asks::new(is_first, Instant::now()),
             clock,
             check,
@@ -186,19 +190,18 @@ impl<'a> Era<'a> {
         }
     }
 
-    /// While RabbitMQ takes no messages, what is to be published again stays here, unacknowledged: it must not keep workers from getting others.
+    /// What RabbitMQ does not take, because it takes no messages or a queue is full, stays here, unacknowledged: it must not keep workers from getting others.
     fn make_up_for_places(&mut self) {
-        let is_blocked = matches!(
-            *self.queue.publishing.status().borrow(),
-            LinkStatus::Blocked { .. }
-        );
-        let has_workers = !self.queue.slots.is_empty();
-        let lost = if is_blocked && has_workers {
+        let publishing = self.queue.publishing.status();
+        let is_blocked = matches!(*publishing.borrow(), LinkStatus::Blocked { .. });
+        let lost_places = if self.queue.slots.is_empty() {
+            0
+        } else if is_blocked {
             self.passing_on
         } else {
-            0
+            self.refused.load(Ordering::Relaxed)
         };
-        self.consumers.lose_places(lost);
+        self.consumers.lose_places(lost_places);
     }
 
     async fn next(&mut self) -> Event {

@@ -1,10 +1,13 @@
 //! What becomes of a task: it is acknowledged, or published elsewhere and then acknowledged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
+use tokio::time::sleep;
 
 use super::Era;
 use crate::publisher::{self, PublishError};
@@ -13,6 +16,9 @@ use crate::tasks::rabbit::ledger::{Given, Known};
 use crate::tasks::rabbit::message::{Message, Receipt};
 use crate::tasks::task::Reason;
 use crate::trouble::Trouble;
+
+/// How soon a queue that does not take a task, such as a full one, is tried again.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// Something that is under way with RabbitMQ.
 pub(super) type Job = BoxFuture<'static, Result<Settled, Trouble>>;
@@ -52,18 +58,25 @@ impl Era<'_> {
         self.pass_on(given, properties);
     }
 
-    /// Puts a task behind all others in the queue: somebody elsewhere has room for it.
+    /// Puts a task behind all others in the queue: somebody elsewhere has room for it. Where it comes from again later, if the queue is full.
     pub(super) fn give_back(&mut self, given: Given<Receipt>) {
         let properties = given.message.retried(&given.id, given.message.attempts);
-        let tasks = self.queue.names.tasks.clone();
-        self.publish(&tasks, given.message.body, properties, given.receipt);
+        let body = given.message.body;
+        let later = self.later(body.clone(), properties.clone());
+        let now = to(&self.queue.names.tasks, body, properties);
+        self.publish(given.receipt, now, Some(later));
     }
 
     fn pass_on(&mut self, given: Given<Receipt>, properties: BasicProperties) {
+        let later = self.later(given.message.body, properties);
+        self.publish(given.receipt, later, None);
+    }
+
+    /// To where it comes from again later.
+    fn later(&self, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
         let milliseconds = self.queue.side.options.retry.as_millis().to_string();
         let properties = properties.with_expiration(milliseconds.as_str().into());
-        let retry = self.queue.names.retry.clone();
-        self.publish(&retry, given.message.body, properties, given.receipt);
+        to(&self.queue.names.retry, body, properties)
     }
 
     /// Gives a task up.
@@ -77,33 +90,63 @@ impl Era<'_> {
     ) {
         tracing::warn!(task = ?id, attempts, reason = reason.as_str(), "a task was given up");
         let properties = message.given_up(id, attempts, reason);
-        let dead = self.queue.names.dead.clone();
-        self.publish(&dead, message.body.clone(), properties, receipt);
+        let dead = to(&self.queue.names.dead, message.body.clone(), properties);
+        self.publish(receipt, dead, None);
     }
 
-    /// Publishes a task to another queue, and acknowledges it when that is confirmed. Without an acknowledgement to give RabbitMQ has it still, and delivers
-    /// it again by itself.
+    /// Publishes a task to another queue, or to a second one if that does not take it, and acknowledges it when that is confirmed. Without an acknowledgement to
+    /// give RabbitMQ has it still, and delivers it again by itself.
     fn publish(
         &mut self,
-        queue: &ShortString,
-        body: Vec<u8>,
-        properties: BasicProperties,
         receipt: Option<Receipt>,
+        message: publisher::Message,
+        or: Option<publisher::Message>,
     ) {
         let Some(receipt) = receipt else {
             return;
         };
-        let message = publisher::Message::new("", queue.as_str(), body).properties(properties);
         let queues = Arc::clone(&self.queue.publisher);
+        let refused = Arc::clone(&self.refused);
         self.passing_on += 1;
         self.jobs.push(Box::pin(async move {
-            queues
-                .publish_once(message)
-                .await
-                .map_err(|error| lost(&error))?;
+            let mut published = queues.publish_once(message.clone()).await;
+            if let (Err(PublishError::Refused(_)), Some(or)) = (&published, or) {
+                published = queues.publish_once(or).await;
+            }
+            let _counted;
+            if let Err(PublishError::Refused(refusal)) = &published {
+                tracing::warn!(reason = %refusal, "a queue does not take a task, which is tried again until it does");
+                _counted = Counted::new(refused);
+            }
+            while let Err(PublishError::Refused(_)) = published {
+                sleep(REFUSED).await;
+                published = queues.publish_once(message.clone()).await;
+            }
+            published.map_err(|error| lost(&error))?;
             receipt.acknowledge().await?;
             Ok(Settled::PassedOn)
         }));
+    }
+}
+
+/// A message for a queue.
+fn to(queue: &ShortString, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
+    publisher::Message::new("", queue.as_str(), body).properties(properties)
+}
+
+/// One more for as long as it exists.
+struct Counted(Arc<AtomicU32>);
+
+impl Counted {
+    fn new(count: Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
