@@ -211,9 +211,7 @@ impl TaskCentre {
 
     /// Puts a task into the queue, and gives the id that it has got. It is safe there when this returns.
     pub async fn submit(&self, task: Task) -> Result<String, QueueError> {
-        if let Some(reason) = self.blocked() {
-            return Err(QueueError::Blocked(reason));
-        }
+        self.can_publish()?;
         self.ask(|answer| Request::Submit(task, answer)).await
     }
 
@@ -233,11 +231,16 @@ impl TaskCentre {
         })
     }
 
-    /// Why RabbitMQ takes no messages.
-    fn blocked(&self) -> Option<String> {
-        match &*self.publishing.as_ref()?.borrow() {
-            LinkStatus::Blocked { reason } => Some(reason.clone()),
-            _ => None,
+    /// What is published while RabbitMQ takes no messages waits for as long as that lasts, and who asked has gone by then.
+    fn can_publish(&self) -> Result<(), QueueError> {
+        match self
+            .publishing
+            .as_ref()
+            .map(watch::Receiver::borrow)
+            .as_deref()
+        {
+            Some(LinkStatus::Blocked { reason }) => Err(QueueError::Blocked(reason.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -264,6 +267,7 @@ impl TaskCentre {
 
     /// Puts tasks that were given up back into the queue, as if they were new: those of an id, or all. How many it was.
     pub async fn retry(&self, id: Option<String>) -> Result<u64, QueueError> {
+        self.can_publish()?;
         self.ask(|answer| Request::Retry(id, answer)).await
     }
 
