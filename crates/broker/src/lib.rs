@@ -40,12 +40,19 @@ pub async fn while_connected<T>(
     channel: &Channel,
     waiting: impl Future<Output = T>,
 ) -> Result<T, Trouble> {
+    while_there(|| channel.status().connected(), waiting).await
+}
+
+async fn while_there<T>(
+    is_there: impl Fn() -> bool,
+    waiting: impl Future<Output = T>,
+) -> Result<T, Trouble> {
     let mut waiting = pin!(waiting);
     loop {
         if let Ok(result) = timeout(CHECK, &mut waiting).await {
             return Ok(result);
         }
-        if !channel.status().connected() {
+        if !is_there() {
             return Err(Trouble::lost("the channel is closed"));
         }
     }
@@ -53,7 +60,9 @@ pub async fn while_connected<T>(
 
 /// Acknowledges one delivery, on the channel that delivered it. Fails when that is gone: then it is delivered again elsewhere.
 pub async fn acknowledge(delivery: &Delivery) -> Result<(), Trouble> {
-    if delivery.ack(BasicAckOptions::default()).await? {
+    let sending = delivery.ack(BasicAckOptions::default());
+    // What is acknowledged between the end of a connection and lapin's word of it is never answered: lapin has ceased to take orders by then, and keeps them.
+    if while_there(|| !delivery.acker.poisoned(), sending).await?? {
         Ok(())
     } else {
         Err(Trouble::lost("the channel of this delivery is closed"))

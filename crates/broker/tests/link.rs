@@ -8,14 +8,14 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use end_to_end::RabbitMq;
 use end_to_end::wait::{DEADLINE, until, within};
+use end_to_end::{RabbitMq, Relay};
 use futures_util::StreamExt;
-use hubcast_broker::lapin::Channel;
 use hubcast_broker::lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use hubcast_broker::lapin::types::FieldTable;
+use hubcast_broker::lapin::{Channel, Connection, ConnectionProperties};
 use hubcast_broker::{
     AmqpUrl, Link, LinkStatus, Message, PublishError, Publisher, Trouble, acknowledge,
 };
@@ -138,6 +138,53 @@ async fn every_message_arrives_though_the_broker_dies_in_the_middle() {
     let left = rabbitmq.queue("work").await.expect("a queue").messages;
     // Sent again because the broker died before it confirmed them; no more than can be under way.
     assert!(left <= 256, "{left}");
+}
+
+/// The threads in which lapin reads from its connections.
+fn readers() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("this process has threads");
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("lapin")).count()
+}
+
+/// lapin tells of the end of a connection in a task, and takes no orders any more by then.
+#[tokio::test]
+async fn what_is_acknowledged_while_the_connection_ends_is_told_to_be_lost() {
+    let rabbitmq = RabbitMq::start().await;
+    rabbitmq.declare_queue("work").await;
+    rabbitmq.publish("", "work", b"x").await;
+    let relay = Relay::to(rabbitmq.url().strip_prefix("amqp://").expect("a URL")).await;
+    let url = format!("amqp://{}", relay.authority());
+    let connection = Connection::connect(&url, ConnectionProperties::default());
+    let connection = connection.await.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = channel.basic_consume("work".into(), "".into(), options, none);
+    let mut consumer = consumer.await.expect("a consumer");
+    let delivery = consumer
+        .next()
+        .await
+        .expect("a message")
+        .expect("a message");
+    let before = readers();
+    relay.cut();
+    // Each time this runs on for a little while without giving way, so that nothing is told before lapin has noticed it.
+    let noticing = async {
+        while readers() == before {
+            tokio::task::yield_now().await;
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(50) && readers() == before {
+                std::thread::yield_now();
+            }
+        }
+    };
+    within(DEADLINE, "lapin notices it", noticing).await;
+    let acknowledged = within(DEADLINE, "an answer", acknowledge(&delivery)).await;
+    assert!(
+        matches!(acknowledged, Err(Trouble::Lost(_))),
+        "{acknowledged:?}"
+    );
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ impl Speaker {
                 // It would be no better the next time.
                 tracing::warn!(%error, room = feed.room, "a message of a feed is left out");
             }
-            while_connected(&channel, acknowledge(&delivery)).await??;
+            acknowledge(&delivery).await?;
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow:
             if let Err(error) = output.line("Received", &text).await {
                 return Ok(Err(error));
             }
-            while_connected(&channel, acknowledge(&delivery)).await??;
+            acknowledge(&delivery).await?;
         }
     }));
     let ended = tokio::select! {
