@@ -114,10 +114,16 @@ impl Link {
         let mut connections = self.0.connections.clone();
         loop {
             let connection = connections.borrow_and_update().clone();
-            if let Some(connection) = connection
-                && let Ok(Ok(channel)) = timeout(OPENING, connection.create_channel()).await
-            {
-                return channel;
+            if let Some(connection) = connection {
+                let opening = timeout(OPENING, connection.create_channel());
+                tokio::select! {
+                    biased;
+                    opened = opening => if let Ok(Ok(channel)) = opened {
+                        return channel;
+                    },
+                    // One that ends at this moment may never answer.
+                    Ok(()) = connections.changed() => continue,
+                }
             }
             // A connection that has just been lost is about to be replaced; one that has no channel left may have one later.
             if let Ok(Err(_)) = timeout(CHANNEL_RETRY, connections.changed()).await {

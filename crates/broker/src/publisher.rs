@@ -9,12 +9,13 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::backoff::Backoff;
 use crate::link::Link;
 use crate::name::short;
 use crate::trouble::{Refusal, Trouble, describe, is_refusal};
+use crate::{CHECK, while_connected};
 
 /// How many messages wait for a confirmation at most, and how many more for being sent.
 const UNCONFIRMED: usize = 256;
@@ -253,8 +254,12 @@ impl Lane {
         entries: &mut mpsc::Receiver<Entry>,
     ) -> Result<(), Trouble> {
         let options = ConfirmSelectOptions::default();
-        self.channel.confirm_select(options).await?;
-        declare(self.channel.clone()).await?;
+        let selecting = self.channel.confirm_select(options);
+        while_connected(&self.channel, selecting).await??;
+        while_connected(&self.channel, declare(self.channel.clone())).await??;
+        // Whether the channel is there: a lane that waited on for what cannot come would be one less for good.
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_over = false;
         while !(is_over && left.is_empty() && self.under_way.is_empty()) {
             let has_room = self.under_way.len() < self.unconfirmed;
@@ -275,16 +280,23 @@ impl Lane {
                     Some(entry) => left.push_back(entry),
                     None => is_over = true,
                 },
+                _ = check.tick() => self.is_there()?,
             }
         }
         Ok(())
     }
 
+    fn is_there(&self) -> Result<(), Trouble> {
+        if self.channel.status().connected() {
+            Ok(())
+        } else {
+            Err(Trouble::lost("the channel is closed"))
+        }
+    }
+
     /// Sends the first of those that are left. It stays there if it cannot have been sent.
     async fn send_first(&mut self, left: &mut VecDeque<Entry>) -> Result<(), Trouble> {
-        if !self.channel.status().connected() {
-            return Err(Trouble::lost("the channel is closed"));
-        }
+        self.is_there()?;
         let Some(entry) = left.pop_front() else {
             return Ok(());
         };
@@ -309,13 +321,13 @@ impl Lane {
             &message.payload,
             message.properties.clone(),
         );
-        match sent.await {
+        let sent = while_connected(&self.channel, sent).await;
+        match sent.and_then(|sent| sent.map_err(publishing)) {
             Ok(confirm) => {
                 self.under_way.push_back((entry, confirm));
                 Ok(())
             }
-            Err(error) => {
-                let trouble = publishing(error);
+            Err(trouble) => {
                 if let Some(entry) = again_or_answered(entry, &trouble) {
                     left.push_front(entry);
                 }
