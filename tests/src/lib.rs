@@ -13,6 +13,7 @@
 )]
 
 pub mod amqp;
+pub mod authority;
 pub mod bystander;
 pub mod client;
 pub mod conformance;
@@ -31,6 +32,7 @@ pub mod wait;
 pub mod wire;
 pub mod worker;
 
+pub use authority::Authority;
 pub use bystander::Bystander;
 pub use client::{Client, End};
 pub use conformance::Conformance;
