@@ -1,4 +1,4 @@
-//! A real nginx with the very configuration that `docker-compose.yml` gives it, on free ports.
+//! A real nginx with the very configuration that `docker-compose.yml` gives it, on free ports, and with TLS where a test wants it.
 
 use std::env;
 use std::fs;
@@ -8,6 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::authority::Identity;
 use crate::hubcast::{Hubcast, workspace};
 use crate::ports::free_port;
 use crate::process::Process;
@@ -27,23 +28,40 @@ pub struct Nginx {
 impl Nginx {
     /// Starts nginx in front of these servers, and returns once it accepts connections.
     pub async fn in_front_of(servers: &[&Hubcast; 2]) -> Self {
+        Self::start(servers, None).await
+    }
+
+    /// The same for one server, and with TLS: nginx shows this certificate.
+    pub async fn with_tls(server: &Hubcast, identity: &Identity) -> Self {
+        Self::start(&[server, server], Some(identity)).await
+    }
+
+    async fn start(servers: &[&Hubcast; 2], identity: Option<&Identity>) -> Self {
         for _ in 0..ATTEMPTS {
-            if let Some(nginx) = Self::try_start(servers, free_port()).await {
+            if let Some(nginx) = Self::try_start(servers, identity, free_port()).await {
                 return nginx;
             }
         }
         panic!("nginx did not start on any of {ATTEMPTS} ports");
     }
 
-    async fn try_start(servers: &[&Hubcast; 2], port: u16) -> Option<Self> {
+    async fn try_start(
+        servers: &[&Hubcast; 2],
+        identity: Option<&Identity>,
+        port: u16,
+    ) -> Option<Self> {
         let folder = TempDir::new().expect("a temporary folder");
         let deployed =
             fs::read_to_string(workspace().join("deploy/nginx.conf")).expect("deploy/nginx.conf");
-        let mut site = replace_once(
-            &deployed,
-            "listen 8080;",
-            &format!("listen 127.0.0.1:{port};"),
-        );
+        let listen = match identity {
+            None => format!("listen 127.0.0.1:{port};"),
+            Some(Identity { certificate, key }) => format!(
+                "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};",
+                certificate.display(),
+                key.display()
+            ),
+        };
+        let mut site = replace_once(&deployed, "listen 8080;", &listen);
         for (name, server) in ["hubcast-1:8080", "hubcast-2:8080"]
             .into_iter()
             .zip(servers)
@@ -85,6 +103,11 @@ impl Nginx {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Everything it has printed so far.

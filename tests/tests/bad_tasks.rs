@@ -159,7 +159,11 @@ async fn what_cannot_be_looked_at_or_tried_again_is_told() {
         (&["dead", "--amqp", &wrong], 1, "ACCESS_REFUSED"),
         (&["retry", "--amqp", &nowhere], 1, "NOT_ALLOWED"),
         (&["dead", "--server", "127.0.0.1:80"], 2, "such as http://"),
-        (&["dead", "--server", "https://127.0.0.1"], 2, "no TLS"),
+        (
+            &["dead", "--server", "https://127.0.0.1:1"],
+            1,
+            "no server at",
+        ),
         (&["dead", "--server", &no_http], 1, "no server at"),
         (
             &["retry", "--server", url, "a\u{7}b"],

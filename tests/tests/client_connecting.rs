@@ -15,11 +15,12 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::routing::post;
 use axum::{Json, Router};
-use end_to_end::Conformance;
 use end_to_end::wait::{DEADLINE, within};
+use end_to_end::{Authority, Conformance, Hubcast, Nginx};
 use hubcast::{CallerContext, Hub, HubEndpoint, HubResult, Methods};
 use hubcast_client::{
-    BuildError, ConnectionError, HubConnection, HubConnectionBuilder, StartError, UrlError,
+    BuildError, ConnectionError, HubConnection, HubConnectionBuilder, StartError, TlsError,
+    UrlError,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -71,8 +72,8 @@ async fn server() -> (String, Seen) {
         .route("/second/negotiate", answer(to("/hub?room=7")))
         .route("/loop/negotiate", answer(to("/loop")))
         .route(
-            "/secure/negotiate",
-            answer(json!({"url": "https://secure.example/hub"})),
+            "/elsewhere/negotiate",
+            answer(json!({"url": "ftp://elsewhere.example/hub"})),
         )
         .route("/refused/negotiate", answer(json!({"error": "not today"})))
         .route("/forbidden/negotiate", post(async || StatusCode::FORBIDDEN))
@@ -182,9 +183,9 @@ async fn a_negotiation_that_leads_nowhere_says_why() {
     );
     let error = refused(to("/loop")).await;
     assert!(matches!(error, StartError::TooManyRedirects), "{error}");
-    let error = refused(to("/secure")).await;
+    let error = refused(to("/elsewhere")).await;
     assert!(
-        matches!(error, StartError::Redirect(UrlError::Tls { .. })),
+        matches!(error, StartError::Redirect(UrlError::Scheme { .. })),
         "{error}"
     );
     let error = refused(to("/refused")).await;
@@ -218,9 +219,9 @@ async fn a_hub_without_web_sockets_is_told_from_one_that_is_not_there() {
 
 #[test]
 fn what_cannot_work_is_said_before_anything_is_tried() {
-    let error = builder("https://localhost/hub").build().unwrap_err();
-    assert!(matches!(error, BuildError::Url(UrlError::Tls { .. })));
-    assert!(error.to_string().contains("no TLS"), "{error}");
+    let error = builder("ftp://localhost/hub").build().unwrap_err();
+    assert!(matches!(error, BuildError::Url(UrlError::Scheme { .. })));
+    assert!(error.to_string().contains("https://"), "{error}");
     for (name, value) in [("a b", "c"), ("a", "b\r\nc")] {
         let error = builder("http://localhost").header(name, value).build();
         assert!(matches!(error, Err(BuildError::Header { .. })));
@@ -319,6 +320,48 @@ async fn what_is_no_http_server_is_told_as_that() {
 }
 
 #[tokio::test]
+async fn where_tls_is_asked_for_nobody_is_spoken_to_without_it() {
+    let (url, seen) = server().await;
+    for scheme in ["https", "wss"] {
+        let secure = url.replace("http", scheme);
+        for builder in [
+            builder(&format!("{secure}/hub")),
+            builder(&format!("{secure}/hub")).skip_negotiation(),
+        ] {
+            let error = refused(builder.access_token("secret")).await;
+            let StartError::Tls { address, source } = &error else {
+                panic!("{error}");
+            };
+            assert!(url.ends_with(address), "{address}");
+            assert!(
+                matches!(source, TlsError::NoTls | TlsError::Lost(_)),
+                "{error}"
+            );
+        }
+    }
+    assert_eq!(*seen.lock().unwrap(), [], "it has heard no request");
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let authority = Authority::named("unknown");
+    let hubcast = Hubcast::start(&[]).await;
+    let nginx = Nginx::with_tls(&hubcast, &authority.issue(&["127.0.0.1"])).await;
+    let url = format!("https://127.0.0.1:{}/chatHub", nginx.port());
+    let error = refused(builder(&url)).await;
+    assert!(
+        matches!(
+            error,
+            StartError::Tls {
+                source: TlsError::UnknownIssuer,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn who_does_not_switch_to_web_sockets_properly_is_not_spoken_to() {
     for answer in [
         &b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"[..],
@@ -342,17 +385,20 @@ async fn nobody_and_silence_are_told_apart() {
 
     let url = answering(b"").await;
     let hurried = |url| builder(url).handshake_timeout(Duration::from_millis(100));
-    let error = refused(hurried(&url)).await;
-    assert!(
-        matches!(
-            error,
-            StartError::TimedOut {
-                step: "negotiation",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let secure = url.replace("http", "https");
+    for url in [&url, &secure] {
+        let error = refused(hurried(url)).await;
+        assert!(
+            matches!(
+                error,
+                StartError::TimedOut {
+                    step: "negotiation",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
     let error = refused(hurried(&url).skip_negotiation()).await;
     assert!(
         matches!(

@@ -254,7 +254,7 @@ async fn without_a_connection_it_says_what_to_do() {
             .await;
     for (base, text) in [
         ("http://127.0.0.1:1", "is a server running there?"),
-        ("https://127.0.0.1:1", "no TLS"),
+        ("https://127.0.0.1:1", "is a server running there?"),
         ("nonsense", "such as http://"),
         (&elsewhere, "at /chatHub"),
         (&no_http, "HTTP"),

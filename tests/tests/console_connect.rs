@@ -181,7 +181,7 @@ async fn what_cannot_be_connected_to_is_refused_with_the_reason() {
     let nameless = format!("{elsewhere}api/chat");
     for (url, reason) in [
         ("ws://127.0.0.1:1/", "is a server running there?"),
-        ("wss://127.0.0.1:1/", "TLS"),
+        ("wss://127.0.0.1:1/", "is a server running there?"),
         ("http://127.0.0.1:1/", "begins with ws://"),
         ("nonsense", "begins with ws://"),
         ("ws://", "ws://127.0.0.1:8080/path"),

@@ -51,7 +51,11 @@ impl fmt::Debug for HubConnectionBuilder {
 }
 
 impl HubConnectionBuilder {
-    /// A connection to the hub at this URL: `http` or `ws`, which mean the same here. TLS (`https`, `wss`) is not supported.
+    /// A connection to the hub at this URL: `http` or `ws`, which mean the same here, or with TLS `https` or `wss`, which do, too.
+    ///
+    /// With TLS (1.2 or 1.3) the server has to show a certificate for the host of this URL that was issued by an authority which the system
+    /// trusts, or, if `SSL_CERT_FILE` or `SSL_CERT_DIR` is set in the environment, one of those in there. Certificates of clients are not
+    /// supported.
     pub fn new(url: &str) -> Self {
         Self {
             url: HubUrl::parse(url),

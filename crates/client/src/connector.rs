@@ -55,7 +55,7 @@ pub(crate) trait Connect: Send + Sync {
 pub(crate) type TokenProvider =
     Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
 
-/// The way over TCP.
+/// The way over TCP, with TLS where the URL says so.
 pub(crate) struct Connector {
     pub(crate) url: HubUrl,
     pub(crate) headers: HeaderMap,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubcast_protocol::{EncodeError, InvalidMessage};
+use hubcast_tls::TlsError;
 
 use crate::state::HubConnectionState;
 
@@ -18,16 +19,10 @@ pub enum UrlError {
     /// It has a user name or a password in it.
     #[error("a URL cannot carry a user name or a password: use an access token or a header")]
     UserInformation,
-    /// It asks for TLS, which this client does not speak.
-    #[error(
-        "{scheme} is not supported: this client speaks no TLS; connect with http or ws to a proxy that does"
-    )]
-    Tls {
-        /// `https` or `wss`.
-        scheme: String,
-    },
     /// It is of something else than HTTP.
-    #[error("the URL of a hub begins with http:// or ws://, not with {scheme}://")]
+    #[error(
+        "the URL of a hub begins with http://, https://, ws:// or wss://, not with {scheme}://"
+    )]
     Scheme {
         /// What it begins with.
         scheme: String,
@@ -78,6 +73,15 @@ pub enum StartError {
         address: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// The address is one for TLS (`https`, `wss`), and there was none: for example, the certificate that the server shows is not one that is
+    /// trusted here.
+    #[error("cannot connect to {address} with TLS: {source}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What went wrong.
+        source: TlsError,
     },
     /// What answers at the address speaks no HTTP.
     #[error("{address} does not answer as an HTTP server does: {reason}")]

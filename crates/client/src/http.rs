@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use hubcast_tls::Stream;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue};
@@ -56,7 +57,16 @@ pub(crate) async fn request(
     socket.set_nodelay(true).map_err(unreachable)?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD);
-    let handshake = builder.handshake(TokioIo::new(socket)).await;
+    let stream: Box<dyn Stream> = if url.tls {
+        let encrypted = hubcast_tls::connect_for_http(socket, &url.host).await;
+        Box::new(encrypted.map_err(|source| StartError::Tls {
+            address: address(),
+            source,
+        })?)
+    } else {
+        Box::new(socket)
+    };
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(no_http)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(no_http)?;

@@ -48,7 +48,7 @@
 //! Signatures here name [`Stream`](futures_util::Stream) of `futures-util` 0.3, and arguments and results are types of `serde` 1:
 //! programs with streams or types of their own depend on those, too.
 //!
-//! There are no other transports than WebSockets, no TLS, and no stateful reconnect. Everything that waits is bounded: what is to be
+//! There are no other transports than WebSockets, and no stateful reconnect. Everything that waits is bounded: what is to be
 //! sent (1 MiB; whoever sends more waits), calls without an answer and streams of ours (1,024 each), calls of the server
 //! (1 MiB) and each of its streams (256 KiB), for which the reading waits.
 
@@ -81,6 +81,7 @@ pub use error::{BuildError, ConnectionError, InvokeError, StartError, UrlError};
 pub use handler::{Eventual, FromArguments, Handler, Immediate, IntoAnswer, IntoDone};
 pub use hub_stream::HubStream;
 pub use hubcast_protocol::{ByEncoding, ByteArray, Encoding, InvalidTimestamp, Timestamp};
+pub use hubcast_tls::TlsError;
 pub use retry::RetryContext;
 pub use state::{ConnectionEvent, ConnectionEvents, HubConnectionState};
 pub use upload::Upload;

@@ -10,6 +10,8 @@ use crate::error::UrlError;
 /// Where a hub is. Its query may hold secrets and is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct HubUrl {
+    /// Whether it is spoken to with TLS.
+    pub(crate) tls: bool,
     /// For the `Host` header: the host, and the port if one was given.
     pub(crate) authority: String,
     /// Without the brackets of an IPv6 address.
@@ -23,11 +25,11 @@ impl HubUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
         let uri: Uri = text.parse().map_err(|_| UrlError::Invalid)?;
         let scheme = uri.scheme_str().ok_or(UrlError::Invalid)?.to_owned();
-        match scheme.as_str() {
-            "http" | "ws" => {}
-            "https" | "wss" => return Err(UrlError::Tls { scheme }),
+        let tls = match scheme.as_str() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
             _ => return Err(UrlError::Scheme { scheme }),
-        }
+        };
         let authority = uri.authority().ok_or(UrlError::Invalid)?;
         if authority.as_str().contains('@') {
             return Err(UrlError::UserInformation);
@@ -37,10 +39,12 @@ impl HubUrl {
         if host.is_empty() {
             return Err(UrlError::Invalid);
         }
+        let usual_port = if tls { 443 } else { 80 };
         Ok(Self {
+            tls,
             authority: authority.to_string(),
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(usual_port),
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
         })
@@ -79,7 +83,8 @@ fn target(path: &str, query: Option<&str>, addition: Option<&str>) -> String {
 
 impl fmt::Debug for HubUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}{}", self.authority, self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(formatter, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -121,17 +126,28 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_spoken_where_the_scheme_says_so() {
+        for (text, tls, port) in [
+            ("http://h/hub", false, 80),
+            ("ws://h/hub", false, 80),
+            ("https://h/hub", true, 443),
+            ("wss://h/hub", true, 443),
+            ("wss://h:8443/hub", true, 8443),
+            ("https://h:80/hub", true, 80),
+        ] {
+            let url = url(text);
+            assert_eq!((url.tls, url.port), (tls, port), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_connected_to_is_refused_with_a_reason() {
-        let tls = |scheme: &str| UrlError::Tls {
-            scheme: scheme.to_owned(),
-        };
         for (text, error) in [
             ("", UrlError::Invalid),
             ("/chatHub", UrlError::Invalid),
             ("localhost:8080", UrlError::Invalid),
             ("http://", UrlError::Invalid),
-            ("https://localhost/chatHub", tls("https")),
-            ("wss://localhost/chatHub", tls("wss")),
+            ("https://", UrlError::Invalid),
             (
                 "ftp://localhost/",
                 UrlError::Scheme {
@@ -148,5 +164,7 @@ mod tests {
     fn a_query_is_never_shown() {
         let shown = format!("{:?}", url("http://h/hub?access_token=secret"));
         assert_eq!(shown, "http://h/hub");
+        let shown = format!("{:?}", url("wss://h/hub?access_token=secret"));
+        assert_eq!(shown, "https://h/hub");
     }
 }

@@ -3,6 +3,7 @@
 mod read;
 mod write;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,6 +195,8 @@ fn lost(error: Error, settings: &Settings) -> ConnectionError {
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => ConnectionError::Ended,
+        // The same with TLS, which has an end of its own.
+        Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => ConnectionError::Ended,
         Error::Capacity(CapacityError::MessageTooLong { .. }) => ConnectionError::TooLarge {
             limit: settings.max_message_size,
         },

@@ -23,7 +23,8 @@ use crate::limits;
 Exit status: 0 after leaving properly; 1 if there was no connection, if it was
 lost for good, or if a line was not delivered; 2 for a wrong command line.")]
 pub(crate) struct ChatArgs {
-    /// Where the chat hub is. Begins with http:// or ws://, which mean the same; there is no TLS.
+    /// Where the chat hub is. Begins with http:// or ws://, which mean the same, or with TLS https:// or
+    /// wss://.
     #[arg(default_value = "http://127.0.0.1:8080/chatHub")]
     pub(crate) url: String,
 
@@ -64,7 +65,7 @@ Exit status: 0 if the connection was closed by this side, or by the server with
 1000; 1 if there was none, if it ended otherwise, or if a line was not sent; 2
 for a wrong command line.")]
 pub(crate) struct ConnectArgs {
-    /// What to connect to: ws://host:port/path. There is no TLS.
+    /// What to connect to: ws://host:port/path, or with TLS wss://host/path.
     pub(crate) url: String,
 }
 
@@ -134,7 +135,7 @@ pub(crate) struct Where {
     )]
     pub(crate) task_queue: TaskQueue,
 
-    /// The server to ask where no RabbitMQ is named.
+    /// The server to ask where no RabbitMQ is named; with TLS, https://.
     #[arg(
         long,
         default_value = "http://127.0.0.1:8080",
@@ -146,11 +147,13 @@ pub(crate) struct Where {
 
 /// The address of a server, behind which a path can be written.
 fn server(text: &str) -> Result<String, String> {
-    let example = "write the address of a server, such as http://127.0.0.1:8080";
+    let example =
+        "write the address of a server, such as http://127.0.0.1:8080 or https://hub.example";
     let url: Uri = text.parse().map_err(|_| example)?;
     match url.scheme_str() {
-        Some("http") if url.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
-        Some("https") => Err("https is not supported, because there is no TLS here; connect with http to a proxy that speaks TLS".to_owned()),
+        Some("http" | "https") if url.query().is_none() => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
         _ => Err(example.to_owned()),
     }
 }

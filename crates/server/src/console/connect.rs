@@ -1,12 +1,13 @@
 //! A WebSocket, as it is.
 
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use hubcast_tls::{Stream, TlsError};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
@@ -19,9 +20,10 @@ use super::Console;
 use super::args::ConnectArgs;
 use super::input::Lines;
 use super::screen::Screen;
+use super::socket::Address;
 use super::text::{one_line, several_lines};
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// How long connecting may take, and the server's answer to a close.
 const CONNECTING: Duration = Duration::from_secs(15);
@@ -88,19 +90,17 @@ pub(super) async fn run(console: &mut Console, args: &ConnectArgs) -> anyhow::Re
     Ok(())
 }
 
-/// Host and port, and the request for a WebSocket.
-fn target(url: &str) -> anyhow::Result<(String, Request)> {
+/// Where to ask, and the request for a WebSocket.
+fn target(url: &str) -> anyhow::Result<(Address, Request)> {
     let example = "write a URL such as ws://127.0.0.1:8080/path";
     let scheme = url
         .split_once("://")
         .map(|(scheme, _)| scheme.to_lowercase());
-    match scheme.as_deref() {
-        Some("ws") => {}
-        Some("wss") => bail!(
-            "wss is not supported, because there is no TLS here; connect with ws to a proxy that speaks TLS"
-        ),
-        _ => bail!("the URL of a WebSocket begins with ws://: {example}"),
-    }
+    let tls = match scheme.as_deref() {
+        Some("ws") => false,
+        Some("wss") => true,
+        _ => bail!("the URL of a WebSocket begins with ws:// or wss://: {example}"),
+    };
     let request = url
         .into_client_request()
         .with_context(|| format!("this is no URL: {example}"))?;
@@ -114,14 +114,16 @@ fn target(url: &str) -> anyhow::Result<(String, Request)> {
         is_whole,
         "between :// and the path stand a host and a port from 1 to 65535, no more: {example}"
     );
-    let address = format!("{host}:{}", port.unwrap_or(80));
-    Ok((address, request))
+    Ok((Address::new(tls, host, port), request))
 }
 
-async fn open(address: &str, request: Request) -> anyhow::Result<Socket> {
-    let socket = TcpStream::connect(address).await;
-    let socket = socket.map_err(|error| {
-        anyhow!("cannot connect to {address}: {error}; is a server running there?")
+async fn open(address: &Address, request: Request) -> anyhow::Result<Socket> {
+    let socket = address.open().await.map_err(|error| {
+        let hint = match error.downcast_ref() {
+            Some::<&TlsError>(_) => "",
+            None => "; is a server running there?",
+        };
+        anyhow!("cannot connect to {address}: {error}{hint}")
     })?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -195,6 +197,8 @@ async fn receive(mut stream: SplitStream<Socket>, screen: &Screen) -> anyhow::Re
                 break;
             }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            // With TLS, what ends without a word does so like this.
+            Err(Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => break,
             Err(error) => {
                 let error = error.to_string();
                 bail!("the connection is lost: {}", one_line(&error));

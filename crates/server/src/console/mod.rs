@@ -6,6 +6,7 @@ mod connect;
 mod connection;
 pub(crate) mod input;
 mod screen;
+mod socket;
 mod tasks;
 pub(crate) mod text;
 

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Method, Request, Response, StatusCode, Uri};
 use hubcast_broker::tasks::{DeadTask, DeadTasks};
 use hubcast_broker::{AmqpUrl, Link, LinkStatus, TaskQueue};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::args::{TasksArgs, TasksCommand, Where};
+use super::socket::Address;
 use super::text::one_line;
 
 /// How long everything may take together.
@@ -106,13 +110,7 @@ async fn ask<T: for<'de> Deserialize<'de>>(
     let uri: Uri = format!("{server}{path}")
         .parse()
         .with_context(|| format!("'{server}' is not the address of a server"))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(uri)
-        .body(Body::empty())?;
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let answer = client.request(request).await.map_err(|error| {
-        let error = anyhow!(error);
+    let answer = request(method, &uri).await.map_err(|error| {
         let cause = error.root_cause();
         anyhow!("no server at {server}: {cause}; with a RabbitMQ, say --amqp")
     })?;
@@ -123,6 +121,25 @@ async fn ask<T: for<'de> Deserialize<'de>>(
         bail!("{server} answered {status}: {}", one_line(&text));
     }
     serde_json::from_slice(&body).with_context(|| format!("{server} is another kind of server"))
+}
+
+/// Sends a request without a body, and gives the head of the answer.
+async fn request(method: Method, uri: &Uri) -> anyhow::Result<Response<Incoming>> {
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16();
+    let address = Address::new(uri.scheme_str() == Some("https"), host, port);
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let authority = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, authority)
+        .body(Body::empty())?;
+    let socket = TokioIo::new(address.open().await?);
+    let (mut sender, connection) = http1::handshake(socket).await?;
+    // Ends with the answer, or with the program.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
 }
 
 fn show(dead: Vec<DeadTask>, json: bool) -> anyhow::Result<()> {
