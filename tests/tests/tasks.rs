@@ -274,7 +274,10 @@ async fn the_result_of_a_signalr_worker_is_its_acknowledgement() {
         "{dead}"
     );
     let path = format!("/tasks/dead/retry?id={id}");
-    assert_eq!(server.post(&path, "").await.body, r#"{"retried":1}"#);
+    assert_eq!(
+        server.post(&path, "").await.body,
+        r#"{"retried":1,"left":0}"#
+    );
     assert_eq!(worker.is_told().await["attempt"], 1);
     worker.does();
     server

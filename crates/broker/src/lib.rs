@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use lapin::Channel;
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::time::timeout;
 
 /// How often it is looked at whether a channel is still there on which somebody waits.
@@ -60,8 +60,23 @@ async fn while_there<T>(
 
 /// Acknowledges one delivery, on the channel that delivered it. Fails when that is gone: then it is delivered again elsewhere.
 pub async fn acknowledge(delivery: &Delivery) -> Result<(), Trouble> {
-    let sending = delivery.ack(BasicAckOptions::default());
-    // What is acknowledged between the end of a connection and lapin's word of it is never answered: lapin has ceased to take orders by then, and keeps them.
+    settle(delivery, delivery.ack(BasicAckOptions::default())).await
+}
+
+/// Hands one delivery back to its queue, which delivers it again. Fails when its channel is gone, which comes to the same.
+pub(crate) async fn hand_back(delivery: &Delivery) -> Result<(), Trouble> {
+    let options = BasicNackOptions {
+        requeue: true,
+        ..BasicNackOptions::default()
+    };
+    settle(delivery, delivery.nack(options)).await
+}
+
+async fn settle(
+    delivery: &Delivery,
+    sending: impl Future<Output = lapin::Result<bool>>,
+) -> Result<(), Trouble> {
+    // What is said of it between the end of a connection and lapin's word of it is never answered: lapin has ceased to take orders by then, and keeps them.
     if while_there(|| !delivery.acker.poisoned(), sending).await?? {
         Ok(())
     } else {

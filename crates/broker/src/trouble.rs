@@ -56,7 +56,18 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
         .get_message()
         .as_str()
         .contains("down or inaccessible");
-    matches!(error.kind(), AMQPErrorKind::Soft(_)) && !is_down
+    // A delivery that was not acknowledged within RabbitMQ's consumer timeout: it is given to somebody else.
+    let is_late = error
+        .get_message()
+        .as_str()
+        .contains("delivery acknowledgement on channel");
+    matches!(error.kind(), AMQPErrorKind::Soft(_)) && !is_down && !is_late
+}
+
+/// Whether what was asked for is there already and is something else, or is nothing that this RabbitMQ knows.
+pub(crate) fn is_precondition(error: &Error) -> bool {
+    is_refusal(error)
+        && matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
 /// Whether RabbitMQ will not let this user in, or not to this virtual host, rather than not being able to.
@@ -77,7 +88,18 @@ pub(crate) fn describe(error: &Error) -> String {
         }
         _ => error.to_string(),
     };
-    text.replace(char::is_control, " ")
+    without_given_names(&text.replace(char::is_control, " "))
+}
+
+/// The names that RabbitMQ gives to queues are new each time, which would make the same trouble another one.
+fn without_given_names(text: &str) -> String {
+    const GIVEN: &str = "'amq.gen-";
+    let mut parts = text.split(GIVEN);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.split_once('\'').map_or("", |(_, rest)| rest);
+        text + "of its own" + rest
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +131,24 @@ mod tests {
         let text = "NOT_FOUND - home node 'rabbit@b' of durable queue 'q' in vhost '/' is down or inaccessible";
         let asked = Trouble::asking("declaring")(protocol(AMQPSoftError::NOTFOUND, text));
         assert_eq!(asked, Trouble::lost(text));
+    }
+
+    #[test]
+    fn who_takes_long_to_acknowledge_is_not_refused() {
+        let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 7 timed out. Timeout value used: 1800000 ms.";
+        let asked = Trouble::asking("taking")(protocol(AMQPSoftError::PRECONDITIONFAILED, text));
+        assert_eq!(asked, Trouble::lost(text));
+    }
+
+    #[test]
+    fn names_that_rabbitmq_gives_are_left_out() {
+        let text = "ACCESS_REFUSED - write access to queue 'amq.gen-x_1-y' in vhost '/' refused for user 'ro'";
+        let described = describe(&protocol(AMQPSoftError::ACCESSREFUSED, text));
+        let expected =
+            "ACCESS_REFUSED - write access to queue of its own in vhost '/' refused for user 'ro'";
+        assert_eq!(described, expected);
+        assert_eq!(without_given_names("queue 'amq.gen-"), "queue of its own");
+        assert_eq!(without_given_names("nothing"), "nothing");
     }
 
     #[test]

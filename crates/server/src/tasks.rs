@@ -76,7 +76,7 @@ struct Which {
     id: Option<String>,
 }
 
-/// Answers `{"retried": 3}`.
+/// Answers `{"retried": 3, "left": 0}`.
 async fn retry(
     State(tasks): State<Tasks>,
     headers: HeaderMap,
@@ -86,7 +86,7 @@ async fn retry(
         return forbidden();
     }
     match tasks.centre.retry(id).await {
-        Ok(retried) => Json(json!({ "retried": retried })).into_response(),
+        Ok(retried) => Json(retried).into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::board::{Delivery, DeliveryId, Notice, Prospect, WorkerKey};
+use super::status::Retried;
 use super::task::{Reason, Task, new_id};
 use super::{Answer, Counts, DeadTask, QueueError, QueueSide, Request, lock};
 
@@ -201,7 +202,7 @@ impl MemoryQueue {
         Ok(id)
     }
 
-    fn retry(&mut self, id: Option<&str>) -> u64 {
+    fn retry(&mut self, id: Option<&str>) -> Retried {
         let mut retried = 0;
         for (mut delivery, reason, at) in std::mem::take(&mut self.dead) {
             if id.is_none_or(|id| *delivery.id == *id) {
@@ -213,7 +214,7 @@ impl MemoryQueue {
                 self.dead.push_back((delivery, reason, at));
             }
         }
-        retried
+        Retried { retried, left: 0 }
     }
 }
 

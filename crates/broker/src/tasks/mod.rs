@@ -32,7 +32,7 @@ use self::rabbit::RabbitQueue;
 use self::worker::Order;
 
 pub use self::rabbit::DeadTasks;
-pub use self::status::{DeadTask, RunningTask, Status, WorkerStatus};
+pub use self::status::{DeadTask, Retried, RunningTask, Status, WorkerStatus};
 pub use self::task::{LARGEST_TASK, Malformed, Reason, Task};
 pub use self::worker::{Answers, Assignment, Door, Registration, RegistrationError, Worker};
 
@@ -87,6 +87,12 @@ pub enum QueueError {
     /// RabbitMQ cannot be reached, or did not say in time that it has done it. What was asked for may yet be done.
     #[error("RabbitMQ is away: {0}")]
     Away(String),
+    /// RabbitMQ does not do what was asked, and would not the next time.
+    #[error("RabbitMQ does not do it: {0}")]
+    Refused(String),
+    /// Too many others want to look at the tasks that were given up, which they do one after the other.
+    #[error("Too many are looking at the tasks that were given up; try again soon.")]
+    Busy,
     /// RabbitMQ is short of memory or disk, and takes no messages. Nothing was put into the queue.
     #[error("RabbitMQ takes no messages: {0}")]
     Blocked(String),
@@ -102,8 +108,8 @@ enum Request {
     Counts(Answer<Counts>),
     /// So many at most.
     Dead(usize, Answer<Vec<DeadTask>>),
-    /// Those of that id, or all.
-    Retry(Option<String>, Answer<u64>),
+    /// One of that id, or all.
+    Retry(Option<String>, Answer<Retried>),
     /// Answered when everything that was decided before is safe.
     Flush(Answer<()>),
 }
@@ -265,8 +271,8 @@ impl TaskCentre {
         self.ask(|answer| Request::Dead(most, answer)).await
     }
 
-    /// Puts tasks that were given up back into the queue, as if they were new: those of an id, or all. How many it was.
-    pub async fn retry(&self, id: Option<String>) -> Result<u64, QueueError> {
+    /// Puts tasks that were given up back into the queue, as if they were new: one of this id, or all, as far as a few seconds suffice.
+    pub async fn retry(&self, id: Option<String>) -> Result<Retried, QueueError> {
         self.can_publish()?;
         self.ask(|answer| Request::Retry(id, answer)).await
     }

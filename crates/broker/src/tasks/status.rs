@@ -35,6 +35,15 @@ pub struct Status {
     pub dead: Option<u64>,
 }
 
+/// What became of tasks that were to get another chance: `{"retried": 3, "left": 0}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// How many are back in the queue.
+    pub retried: u64,
+    /// How many were there and have not been looked at, for want of time, or because somebody else was looking at them.
+    pub left: u64,
+}
+
 /// A worker: `{"id": "a", "door": "push", "types": [1, 2], "capacity": 4, "running": 1}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkerStatus {

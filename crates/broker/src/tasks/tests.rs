@@ -170,8 +170,11 @@ async fn what_is_refused_comes_again_later_and_is_given_up_with_the_last_reason(
     assert_eq!(refuse(&worker, "at all"), Err(Refusal::NotYours));
 
     // And from the beginning.
-    assert_eq!(centre.retry(Some("another".into())).await.unwrap(), 0);
-    assert_eq!(centre.retry(None).await.unwrap(), 1);
+    assert_eq!(
+        centre.retry(Some("another".into())).await.unwrap().retried,
+        0
+    );
+    assert_eq!(centre.retry(None).await.unwrap().retried, 1);
     assert_eq!(worker.gets_one().await.attempt, 1);
     assert_eq!(centre.status().await.dead, Some(0));
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use axum::body::{Body, to_bytes};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, Request, Response, StatusCode, Uri};
-use hubcast_broker::tasks::{DeadTask, DeadTasks};
+use hubcast_broker::tasks::{DeadTask, DeadTasks, Retried};
 use hubcast_broker::{AmqpUrl, Link, LinkStatus, TaskQueue};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,8 +20,11 @@ use super::args::{TasksArgs, TasksCommand, Where};
 use super::socket::Address;
 use super::text::one_line;
 
-/// How long everything may take together.
+/// How long an answer may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long tasks are put back before it is said how many it were.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// How long a RabbitMQ may take to be there.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -35,30 +38,20 @@ struct Dead {
     dead: Vec<DeadTask>,
 }
 
-#[derive(Deserialize)]
-struct Retried {
-    retried: u64,
-}
-
 /// Does what is asked for: in this RabbitMQ, or by asking the server.
 pub(super) async fn run(args: TasksArgs, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
-    let late = || anyhow!("there was no answer within {PATIENCE:?}");
-    let work = async {
-        match args.command {
-            TasksCommand::Dead { most, json, place } => {
-                let most = usize::try_from(most)?;
-                show(dead(amqp, place, most).await?, json)
-            }
-            TasksCommand::Retry { id, place } => {
-                let retried = retry(amqp, place, id.as_deref()).await?;
-                if let (0, Some(id)) = (retried, id) {
-                    bail!("no task with the id '{}' was given up", one_line(&id));
-                }
-                say(&format!("{} put back into the queue", tasks(retried)))
-            }
+    match args.command {
+        TasksCommand::Dead { most, json, place } => {
+            let most = usize::try_from(most)?;
+            show(in_time(dead(amqp, place, most)).await?, json)
         }
-    };
-    timeout(PATIENCE, work).await.map_err(|_| late())?
+        TasksCommand::Retry { id, place } => retry(amqp, &place, id.as_deref()).await,
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let late = |_| anyhow!("there was no answer within {PATIENCE:?}");
+    timeout(PATIENCE, work).await.map_err(late)?
 }
 
 async fn dead(amqp: Option<AmqpUrl>, place: Where, most: usize) -> anyhow::Result<Vec<DeadTask>> {
@@ -70,18 +63,48 @@ async fn dead(amqp: Option<AmqpUrl>, place: Where, most: usize) -> anyhow::Resul
     Ok(answer.dead.into_iter().take(most).collect())
 }
 
-async fn retry(amqp: Option<AmqpUrl>, place: Where, id: Option<&str>) -> anyhow::Result<u64> {
-    if let Some(url) = amqp {
-        let dead = in_rabbitmq(url, &place.task_queue).await?;
-        return Ok(dead.retry(id).await?);
+/// Puts back as many as can be in one go, again and again.
+async fn retry(amqp: Option<AmqpUrl>, place: &Where, id: Option<&str>) -> anyhow::Result<()> {
+    let rabbitmq = match amqp {
+        Some(url) => Some(in_rabbitmq(url, &place.task_queue).await?),
+        None => None,
+    };
+    let mut all = 0;
+    loop {
+        let some = async {
+            match &rabbitmq {
+                // Whoever looks for one begins at the front each time.
+                Some(dead) if id.is_some() => Ok(dead.retry(id, PATIENCE / 2).await?),
+                Some(dead) => Ok(dead.retry(None, AT_ONCE).await?),
+                None => retry_at_server(&place.server, id).await,
+            }
+        };
+        let Retried { retried, left } = in_time(some).await?;
+        all += retried;
+        if retried > 0 && left > 0 {
+            eprintln!("{} put back into the queue, {left} to go", tasks(all));
+            continue;
+        }
+        return match id {
+            Some(id) if all == 0 && left == 0 => {
+                bail!("no task with the id '{}' was given up", one_line(id))
+            }
+            _ if left > 0 => bail!(
+                "{} put back into the queue; {left} more could not be looked at: try again, when nobody else looks at them",
+                tasks(all)
+            ),
+            _ => say(&format!("{} put back into the queue", tasks(all))),
+        };
     }
+}
+
+async fn retry_at_server(server: &str, id: Option<&str>) -> anyhow::Result<Retried> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if let Some(id) = id {
         query.append_pair("id", id);
     }
     let path = format!("/tasks/dead/retry?{}", query.finish());
-    let answer: Retried = ask(&place.server, Method::POST, &path).await?;
-    Ok(answer.retried)
+    ask(server, Method::POST, &path).await
 }
 
 async fn in_rabbitmq(url: AmqpUrl, queue: &TaskQueue) -> anyhow::Result<DeadTasks> {

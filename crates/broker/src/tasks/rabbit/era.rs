@@ -5,6 +5,7 @@ mod questions;
 mod requests;
 mod settling;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::consumers::{Consumers, Item, Made};
 use self::questions::LOOK;
+use self::requests::Look;
 use self::settling::{Job, Settled};
 use super::asks::{Asks, Question};
 use super::ledger::{Given, Known};
@@ -56,6 +58,9 @@ pub(super) struct Era<'a> {
     clock: Interval,
     /// Says when it is to be looked at whether the connections are there.
     check: Interval,
+    /// Those who want to look at the tasks that were given up, and whether somebody does.
+    looks: VecDeque<Look>,
+    is_looking: bool,
     /// Those who wait until nothing is under way.
     flushing: Vec<Answer<()>>,
 }
@@ -86,8 +91,8 @@ impl<'a> Era<'a> {
         is_first: bool,
     ) -> Result<Self, Trouble> {
         let names = queue.names.clone();
-        names.declare(&queue.link).await?;
-        let name = names.join_servers(&channel).await?;
+        names.declare(&queue.link, is_first).await?;
+        let name = names.join_servers(&queue.link, &channel).await?;
         let options = BasicConsumeOptions {
             no_ack: true,
             ..BasicConsumeOptions::default()
@@ -112,6 +117,8 @@ impl<'a> Era<'a> {
             asks: Asks::new(is_first, Instant::now()),
             clock,
             check,
+            looks: VecDeque::new(),
+            is_looking: false,
             flushing: Vec::new(),
         };
         // What was decided while there was no connection comes first: some of what is about to be delivered again is done.
@@ -164,6 +171,10 @@ impl<'a> Era<'a> {
                             self.queue.ledger.settled(number, Instant::now());
                         }
                         Settled::PassedOn => self.passing_on -= 1,
+                        Settled::Looked => {
+                            self.is_looking = false;
+                            self.look_on();
+                        }
                         Settled::Other => {}
                     }
                     Ok(())
@@ -175,6 +186,7 @@ impl<'a> Era<'a> {
                 }
                 Event::Check if self.channel.status().connected() && self.voice.is_heard() => {
                     self.make_up_for_places();
+                    self.hand_back();
                     Ok(())
                 }
                 Event::Check => Err(Trouble::lost("a channel is closed")),
@@ -202,6 +214,16 @@ impl<'a> Era<'a> {
             self.refused.load(Ordering::Relaxed)
         };
         self.consumers.lose_places(lost_places);
+    }
+
+    /// Hands back what RabbitMQ would soon end the channel over. It comes again, and is known.
+    fn hand_back(&mut self) {
+        for receipt in self.queue.ledger.overdue(Instant::now()) {
+            self.jobs.push(Box::pin(async move {
+                receipt.hand_back().await?;
+                Ok(Settled::Other)
+            }));
+        }
     }
 
     async fn next(&mut self) -> Event {

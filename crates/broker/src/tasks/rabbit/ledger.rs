@@ -23,6 +23,10 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 const REMEMBERED_WITHOUT_ID: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: usize = 10_000;
 
+/// How long a task stays unacknowledged before it is handed back while it is being done. RabbitMQ ends a channel over what takes half an hour (`consumer_timeout`), and with it everything else
+/// that was delivered there.
+const UNACKNOWLEDGED: Duration = Duration::from_mins(10);
+
 /// How many tasks are kept in mind of which a copy was put off because they are being done.
 const MOST_PUT_OFF: usize = 10_000;
 
@@ -64,8 +68,10 @@ pub(super) struct Given<R> {
     pub(super) key: Key,
     pub(super) task: Arc<Task>,
     pub(super) message: Message,
-    /// `None` when the connection that it came on is lost.
+    /// `None` when the connection that it came on is lost, or it was handed back.
     pub(super) receipt: Option<R>,
+    /// When that came.
+    since: Instant,
 }
 
 impl<R> Given<R> {
@@ -77,6 +83,7 @@ impl<R> Given<R> {
             task: Arc::new(task),
             message,
             receipt: Some(receipt),
+            since: Instant::now(),
         }
     }
 
@@ -181,6 +188,13 @@ impl<R> Ledger<R> {
         }
     }
 
+    /// What has been unacknowledged for so long that RabbitMQ is about to lose patience: to be handed back, and [adopted](Self::adopt) when it comes again.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<R> {
+        let given = self.given.values_mut();
+        let overdue = given.filter(|given| now.duration_since(given.since) >= UNACKNOWLEDGED);
+        overdue.filter_map(|given| given.receipt.take()).collect()
+    }
+
     fn remember(&mut self, key: Key, now: Instant) {
         forget(&mut self.done, MOST_REMEMBERED, REMEMBERED, now);
         self.done.push_back((now, key));
@@ -192,6 +206,9 @@ impl<R> Ledger<R> {
         match given.find(|given| given.receipt.is_none() && given.key == *key) {
             Some(given) => {
                 given.receipt = Some(receipt);
+                given.since = Instant::now();
+                // If a copy was put off, this is it.
+                self.put_off.remove(key);
                 Ok(())
             }
             None => Err(receipt),
@@ -296,6 +313,30 @@ mod tests {
             }
             assert_eq!(ledger.adopt(&key, 3), Err(3), "once");
             assert_eq!(ledger.done(number, now), Some(2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_is_handed_back_in_time_and_known_when_it_comes_again() {
+        for id in [Some("7"), None] {
+            let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
+            let number = ledger.insert(given(id, "a")).number;
+            let key = given(id, "a").key;
+            tokio::time::advance(UNACKNOWLEDGED / 2).await;
+            ledger.insert(given(Some("8"), "b"));
+            assert_eq!(ledger.overdue(Instant::now()), [] as [u32; 0]);
+            tokio::time::advance(UNACKNOWLEDGED / 2).await;
+            assert_eq!(ledger.overdue(Instant::now()), [1]);
+            assert_eq!(ledger.overdue(Instant::now()), [] as [u32; 0]);
+            // Elsewhere first, where it is put off.
+            let known = ledger.answer("x", 1, &key, Instant::now());
+            assert_eq!(known, Some(Known::Running));
+            assert_eq!(ledger.adopt(&key, 2), Ok(()));
+            assert_eq!(ledger.done(number, Instant::now()), Some(2));
+            ledger.settled(number, Instant::now());
+            // Nothing is expected any more: another one that is alike would be taken for it.
+            let expected = id.map(|_| Known::Done);
+            assert_eq!(ledger.known(&key, Instant::now()), expected);
         }
     }
 

@@ -50,6 +50,11 @@ impl Receipt {
     pub(super) async fn acknowledge(&self) -> Result<(), Trouble> {
         crate::acknowledge(&self.0).await
     }
+
+    /// Hands it back to the queue, which delivers it again.
+    pub(super) async fn hand_back(&self) -> Result<(), Trouble> {
+        crate::hand_back(&self.0).await
+    }
 }
 
 impl Message {

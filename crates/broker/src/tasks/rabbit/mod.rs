@@ -82,22 +82,30 @@ impl RabbitQueue {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new();
         let mut is_first = true;
+        let mut worked = None;
         loop {
             let (link, publishing) = (self.link.clone(), self.publishing.clone());
-            // Whoever publishes is not listened to while RabbitMQ is short of memory, so what is said does not go the way that acknowledgements go.
-            let mut channels = pin!(async { tokio::join!(link.channel(), publishing.channel()) });
-            let (channel, speaking) = loop {
-                tokio::select! {
-                    channels = &mut channels => break channels,
-                    // So that they do not pile up.
-                    notice = self.side.notices.recv() => match notice {
-                        Some(notice) => self.hear_alone(&notice),
-                        None => return,
-                    },
-                    request = self.side.requests.recv() => match request {
-                        Some(request) => refuse(request, &self.trouble()),
-                        None => return,
-                    },
+            let (channel, speaking) = {
+                let mut channels = pin!(async {
+                    if let Some(worked) = worked {
+                        backoff.rest(worked).await;
+                    }
+                    // Whoever publishes is not listened to while RabbitMQ is short of memory, so what is said does not go the way that acknowledgements go.
+                    tokio::join!(link.channel(), publishing.channel())
+                });
+                loop {
+                    tokio::select! {
+                        channels = &mut channels => break channels,
+                        // So that they do not pile up.
+                        notice = self.side.notices.recv() => match notice {
+                            Some(notice) => self.hear_alone(&notice),
+                            None => return,
+                        },
+                        request = self.side.requests.recv() => match request {
+                            Some(request) => refuse(request, &|| self.trouble()),
+                            None => return,
+                        },
+                    }
                 }
             };
             let began = Instant::now();
@@ -121,7 +129,7 @@ impl RabbitQueue {
                     self.tell_trouble(Some(refusal.to_string()));
                 }
             }
-            backoff.rest(began.elapsed()).await;
+            worked = Some(began.elapsed());
         }
     }
 
@@ -139,18 +147,18 @@ impl RabbitQueue {
         });
     }
 
-    fn trouble(&self) -> String {
+    fn trouble(&self) -> QueueError {
         if let Some(trouble) = &*self.side.trouble.borrow() {
-            return trouble.clone();
+            return QueueError::Refused(trouble.clone());
         }
         for link in [&self.link, &self.publishing] {
             if let LinkStatus::Away { reason } | LinkStatus::Refused { reason } =
                 &*link.status().borrow()
             {
-                return reason.clone();
+                return QueueError::Away(reason.clone());
             }
         }
-        "it is being connected to".to_owned()
+        QueueError::Away("it is being connected to".to_owned())
     }
 
     /// Does what the board wants while RabbitMQ is away: it has everything still, and delivers it again. What is done is not done again then.
@@ -183,8 +191,7 @@ impl RabbitQueue {
 }
 
 /// Whoever asks while there is no connection is told so at once.
-fn refuse(request: Request, reason: &str) {
-    let error = || QueueError::Away(reason.to_owned());
+fn refuse(request: Request, error: &dyn Fn() -> QueueError) {
     // Whoever asked may have gone.
     let _ = match request {
         Request::Submit(_, answer) => answer.send(Err(error())).is_ok(),

@@ -1,12 +1,14 @@
 //! The queues of the task centre, and how they come to be.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
 use crate::link::Link;
 use crate::name::TaskQueue;
-use crate::trouble::{Trouble, is_refusal};
+use crate::trouble::{Refusal, Trouble, describe, is_precondition, is_refusal};
 
 /// What everything is called, given the name of the queue of tasks.
 #[derive(Debug, Clone)]
@@ -40,7 +42,9 @@ impl Names {
 
     /// Makes sure that there are the queues for tasks. Where tasks arrive is used as it is if it is there already: others declare it, too, and RabbitMQ
     /// wants all to declare the same.
-    pub(super) async fn declare(&self, link: &Link) -> Result<(), Trouble> {
+    ///
+    /// A stream cannot be used: what is done stays in it.
+    pub(super) async fn declare(&self, link: &Link, is_first: bool) -> Result<(), Trouble> {
         let text = |text: &str| AMQPValue::LongString(text.into());
         let then_to = |queue: &ShortString| {
             vec![
@@ -56,6 +60,8 @@ impl Names {
         if state(&looking, &self.tasks).await?.is_none() {
             // What RabbitMQ gives up because it was delivered too often is dead, too.
             declare(link, &self.tasks, then_to(&self.dead), vec![]).await?;
+        } else if is_first {
+            self.look_at_tasks(link, then_to(&self.dead)).await?;
         }
         // Otherwise a message could be lost on its way from one queue to the other.
         let safely = vec![
@@ -65,8 +71,47 @@ impl Names {
         declare(link, &self.retry, then_to(&self.tasks), safely).await
     }
 
+    /// Whether the queue that is there can be used. RabbitMQ tells what a queue is only to those who declare it as something else.
+    async fn look_at_tasks(
+        &self,
+        link: &Link,
+        ours: Vec<(&str, AMQPValue)>,
+    ) -> Result<(), Trouble> {
+        let tasks = &self.tasks;
+        let quorum = || ("x-queue-type", AMQPValue::LongString("quorum".into()));
+        let ours = ours.into_iter().chain([quorum()]).collect();
+        for arguments in [ours, vec![quorum()]] {
+            let channel = link.channel().await;
+            let options = QueueDeclareOptions::durable();
+            let declared = channel.queue_declare(tasks.clone(), options, table(arguments));
+            let Err(error) = declared.await else {
+                return Ok(());
+            };
+            let reason = describe(&error);
+            if !is_precondition(&error) {
+                // Such as that this user may not: then it is not known.
+                return Ok(());
+            }
+            if reason.contains("'stream'") {
+                let text = format!(
+                    "the queue '{tasks}' is a stream, in which tasks that are done would stay: use another one"
+                );
+                return Err(Refusal(text).into());
+            }
+            if reason.contains("'durable'") {
+                tracing::warn!(%tasks, "the queue of tasks is not durable: tasks that wait are lost when RabbitMQ restarts");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// A queue for what the other servers say, which is gone with the connection.
-    pub(super) async fn join_servers(&self, channel: &Channel) -> Result<ShortString, Trouble> {
+    pub(super) async fn join_servers(
+        &self,
+        link: &Link,
+        channel: &Channel,
+    ) -> Result<ShortString, Trouble> {
         let options = ExchangeDeclareOptions {
             auto_delete: true,
             ..ExchangeDeclareOptions::default()
@@ -90,10 +135,14 @@ impl Names {
         let name = queue.name().clone();
         let bound = QueueBindOptions::default();
         let asked = Trouble::asking(format!("binding a queue to the exchange '{servers}'"));
-        channel
-            .queue_bind(name.clone(), servers, "".into(), bound, none())
-            .await
-            .map_err(asked)?;
+        let bound = channel.queue_bind(name.clone(), servers, "".into(), bound, none());
+        if let Err(error) = bound.await {
+            // It would be there for as long as the connection is, and with each attempt one more.
+            let deleting = link.channel().await;
+            let options = QueueDeleteOptions::default();
+            let _ = deleting.queue_delete(name, options).await;
+            return Err(asked(error));
+        }
         Ok(name)
     }
 }
@@ -111,14 +160,17 @@ async fn declare(
     let channel = link.channel().await;
     let declared = channel.queue_declare(queue.clone(), options, table(all));
     match declared.await {
-        Err(error) if is_refusal(&error) => {
+        Err(error) if is_precondition(&error) => {
             tracing::info!(%queue, %error, "not a quorum queue, so a classic one is tried");
             let channel = link.channel().await;
             let declared = channel.queue_declare(queue.clone(), options, table(arguments));
             let asked = Trouble::asking(format!("declaring the queue '{queue}'"));
             declared.await.map(|_| ()).map_err(asked)
         }
-        outcome => Ok(outcome.map(|_| ())?),
+        outcome => {
+            let asked = Trouble::asking(format!("declaring the queue '{queue}'"));
+            outcome.map(|_| ()).map_err(asked)
+        }
     }
 }
 

@@ -80,10 +80,15 @@ impl Voice {
         self.say(servers, ShortString::default(), what).await
     }
 
-    /// Says something to the server that hears in a queue, if it is still there.
+    /// Says something to the server that hears in a queue, if it is still there, and if RabbitMQ has named that queue.
     pub(super) async fn answer(self, to: String, what: What) -> Result<(), Trouble> {
-        let to = ShortString::try_new(to).unwrap_or_default();
-        self.say(ShortString::default(), to, what).await
+        // Of no other queue can it be said that nobody minds.
+        match ShortString::try_new(to) {
+            Ok(to) if to.as_str().starts_with("amq.gen-") => {
+                self.say(ShortString::default(), to, what).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn say(self, exchange: ShortString, to: ShortString, what: What) -> Result<(), Trouble> {

@@ -1,17 +1,31 @@
 //! What this server itself is asked for: a new task, how things stand, the tasks that were given up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Era;
 use super::settling::{Job, Settled};
-use crate::publisher;
+use crate::publisher::{self, PublishError};
 use crate::tasks::rabbit::dead::DeadTasks;
 use crate::tasks::rabbit::message::new_task;
 use crate::tasks::rabbit::names::state;
 use crate::tasks::rabbit::servers::What;
+use crate::tasks::status::{DeadTask, Retried};
 use crate::tasks::task::{Task, new_id};
 use crate::tasks::{Answer, Counts, QueueError, Request};
 use crate::trouble::Trouble;
+
+/// How many may wait to look at the tasks that were given up.
+const MOST_LOOKS: usize = 64;
+
+/// How long tasks that were given up are put back for one request: whoever asks waits ten seconds.
+const RETRYING: Duration = Duration::from_secs(5);
+
+/// Somebody wants to see the tasks that were given up, or to try them again.
+pub(super) enum Look {
+    List(usize, Answer<Vec<DeadTask>>),
+    Retry(Option<String>, Answer<Retried>),
+}
 
 impl Era<'_> {
     pub(super) fn begin_request(&mut self, request: Request) {
@@ -33,18 +47,12 @@ impl Era<'_> {
                 })
             }
             Request::Dead(most, answer) => {
-                let dead = self.dead();
-                Box::pin(async move {
-                    let _ = answer.send(dead.list(most).await.map_err(away));
-                    Ok(Settled::Other)
-                })
+                self.look_at_dead(Look::List(most, answer));
+                return;
             }
             Request::Retry(id, answer) => {
-                let dead = self.dead();
-                Box::pin(async move {
-                    let _ = answer.send(dead.retry(id.as_deref()).await.map_err(away));
-                    Ok(Settled::Other)
-                })
+                self.look_at_dead(Look::Retry(id, answer));
+                return;
             }
             Request::Flush(answer) => {
                 self.flushing.push(answer);
@@ -64,7 +72,7 @@ impl Era<'_> {
             tokio::select! {
                 biased;
                 published = queues.publish_once(message) => {
-                    let outcome = published.map(|()| id).map_err(away);
+                    let outcome = published.map(|()| id).map_err(QueueError::from);
                     // Whoever asked may have gone.
                     let _ = answer.send(outcome);
                 }
@@ -75,10 +83,48 @@ impl Era<'_> {
         })
     }
 
-    fn dead(&self) -> DeadTasks {
+    /// What one looks at is hidden from others, so they look one after the other.
+    fn look_at_dead(&mut self, look: Look) {
+        if self.looks.len() < MOST_LOOKS {
+            self.looks.push_back(look);
+        } else {
+            match look {
+                Look::List(_, answer) => drop(answer.send(Err(QueueError::Busy))),
+                Look::Retry(_, answer) => drop(answer.send(Err(QueueError::Busy))),
+            }
+        }
+        self.look_on();
+    }
+
+    /// Begins the next look, if none is being taken.
+    pub(super) fn look_on(&mut self) {
+        if self.is_looking {
+            return;
+        }
+        let Some(look) = self.looks.pop_front() else {
+            return;
+        };
+        self.is_looking = true;
         let queue = &self.queue;
         let publishing = queue.publishing.clone();
-        DeadTasks::of(queue.link.clone(), publishing, queue.names.clone())
+        let dead = DeadTasks::of(queue.link.clone(), publishing, queue.names.clone());
+        self.jobs.push(Box::pin(async move {
+            match look {
+                // Nothing more is done when whoever asked has gone.
+                Look::List(most, mut answer) => tokio::select! {
+                    biased;
+                    () = answer.closed() => {}
+                    listed = dead.list(most) => drop(answer.send(listed.map_err(QueueError::from))),
+                },
+                Look::Retry(_, answer) if answer.is_closed() => {}
+                // What has been begun is brought to its end, since a task could be in both queues otherwise.
+                Look::Retry(id, answer) => {
+                    let retried = dead.retry(id.as_deref(), RETRYING).await;
+                    let _ = answer.send(retried.map_err(QueueError::from));
+                }
+            }
+            Ok(Settled::Looked)
+        }));
     }
 
     /// Nothing is under way any more: when RabbitMQ has answered this, it has all that was sent before.
@@ -98,6 +144,22 @@ impl Era<'_> {
     }
 }
 
-fn away(error: impl std::fmt::Display) -> QueueError {
-    QueueError::Away(error.to_string())
+impl From<Trouble> for QueueError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Lost(reason) => Self::Away(reason),
+            Trouble::Refused(refusal) => Self::Refused(refusal.to_string()),
+        }
+    }
+}
+
+impl From<PublishError> for QueueError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Lost(_) => Self::Away(error.to_string()),
+            PublishError::Refused(_) | PublishError::Returned(_) => {
+                Self::Refused(error.to_string())
+            }
+        }
+    }
 }

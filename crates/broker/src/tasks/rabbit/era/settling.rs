@@ -28,6 +28,8 @@ pub(super) enum Settled {
     Done(DeliveryId),
     /// A task is in another queue now.
     PassedOn,
+    /// The tasks that were given up have been looked at.
+    Looked,
     Other,
 }
 

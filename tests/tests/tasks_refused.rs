@@ -1,0 +1,93 @@
+//! What RabbitMQ does not let a server do, and what cannot be a queue of tasks: told, and nothing is left behind.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+use std::time::{Duration, Instant};
+
+use end_to_end::wait::{DEADLINE, until};
+use end_to_end::worker::task;
+use end_to_end::{Hubcast, RabbitMq, RawWorker};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+
+#[tokio::test]
+async fn who_may_not_write_is_told_so_at_once_and_leaves_nothing_behind() {
+    let rabbitmq = RabbitMq::start().await;
+    // Who makes the queues.
+    let _other = Hubcast::with_tasks(&rabbitmq, &[]).await;
+    rabbitmq.control(&["add_user", "ro", "secret"]).await;
+    rabbitmq
+        .control(&["set_permissions", "ro", ".*", "^$", ".*"])
+        .await;
+    let url = rabbitmq.url().replace("//", "//ro:secret@");
+    let server = Hubcast::start(&["--amqp", &url]).await;
+    let refused = "access to queue of its own";
+    // Several attempts.
+    until(DEADLINE, "the server says why", async || {
+        let body = server.get("/readyz").await.body;
+        if body.contains(refused) {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    for _ in 0..5 {
+        let began = Instant::now();
+        let answer = server
+            .post("/tasks", r#"{"TaskName": "Demo", "TaskType": 1}"#)
+            .await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.body.contains(refused), "{}", answer.body);
+        assert!(began.elapsed() < Duration::from_secs(2), "it waited");
+    }
+    until(DEADLINE, "no queue is left", async || {
+        let queues = rabbitmq.control(&["list_queues", "name"]).await;
+        // The other server has one.
+        match queues.matches("amq.gen-").count() {
+            1 => Ok(()),
+            _ => Err(queues),
+        }
+    })
+    .await;
+    let log = server.output();
+    let told = log.matches("does not let the task centre work").count();
+    assert_eq!(told, 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_stream_is_no_queue_of_tasks_and_one_that_is_not_durable_is_warned_of() {
+    let rabbitmq = RabbitMq::start().await;
+    let declare = async |queue: &str, durable, kind: &str| {
+        let channel = rabbitmq.channel().await;
+        let options = QueueDeclareOptions {
+            durable,
+            ..QueueDeclareOptions::default()
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        let declared = channel.queue_declare(queue.into(), options, arguments);
+        declared.await.unwrap();
+    };
+    declare("log", true, "stream").await;
+    declare("short", false, "classic").await;
+    let url = rabbitmq.url();
+    let server = Hubcast::start(&["--amqp", &url, "--task-queue", "log"]).await;
+    until(DEADLINE, "the server says why", async || {
+        let body = server.get("/readyz").await.body;
+        if body.contains("the queue 'log' is a stream") {
+            Ok(())
+        } else {
+            Err(body)
+        }
+    })
+    .await;
+    let server = Hubcast::start(&["--amqp", &url, "--task-queue", "short"]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    rabbitmq
+        .publish("", "short", task("Demo", 1).as_bytes())
+        .await;
+    assert_eq!(worker.hears().await, "Demo");
+    let log = server.output();
+    assert!(log.contains("is not durable"), "{log}");
+}
