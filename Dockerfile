@@ -16,6 +16,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM debian:bookworm-slim
 COPY --from=program /usr/local/bin/hubcast /usr/local/bin/
 COPY --from=page /web /app/web
+# Whom to trust where a RabbitMQ is reached with TLS; SSL_CERT_FILE names others.
+COPY --from=program /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 # Nobody in particular: the program writes no files.
 USER 65534:65534
 # In a container, whoever is to be kept out is kept out by the network around it.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::amqp::{GOODBYE, Publication};
+use crate::authority::Identity;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::wait::{DEADLINE, until, within};
@@ -37,6 +38,9 @@ const CLOSED: &str = "closed";
 /// folder and on ports of its own. Dropping it kills it.
 pub struct RabbitMq {
     port: u16,
+    secure_port: u16,
+    /// What its configuration says about TLS.
+    secure: Option<String>,
     distribution_port: u16,
     mapper_port: u16,
     folder: TempDir,
@@ -53,8 +57,28 @@ struct Node {
 impl RabbitMq {
     /// Starts a RabbitMQ on free ports, and returns once it accepts connections.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts a RabbitMQ that speaks TLS, too, on a port of its own, and shows this certificate there.
+    pub async fn start_with_tls(identity: &Identity) -> Self {
+        Self::start_with(Some(identity)).await
+    }
+
+    async fn start_with(identity: Option<&Identity>) -> Self {
         for _ in 0..ATTEMPTS {
             let mut rabbitmq = Self::absent();
+            rabbitmq.secure = identity.map(|identity| {
+                format!(
+                    "listeners.ssl.1 = 127.0.0.1:{}\n\
+                     ssl_options.certfile = {}\n\
+                     ssl_options.keyfile = {}\n\
+                     ssl_options.verify = verify_none\n",
+                    rabbitmq.secure_port,
+                    identity.certificate.display(),
+                    identity.key.display()
+                )
+            });
             if rabbitmq.try_start().await {
                 return rabbitmq;
             }
@@ -66,6 +90,8 @@ impl RabbitMq {
     pub fn absent() -> Self {
         Self {
             port: free_port(),
+            secure_port: free_port(),
+            secure: None,
             distribution_port: free_port(),
             mapper_port: free_port(),
             folder: TempDir::new().expect("a temporary folder"),
@@ -110,8 +136,10 @@ impl RabbitMq {
         let folder = self.folder.path();
         let configuration = folder.join("rabbitmq.conf");
         // A machine that is short of memory or disk must not make it refuse messages.
+        let secure = self.secure.as_deref().unwrap_or_default();
         let text = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\n\
+             {secure}\
              disk_free_limit.absolute = 1MB\n\
              vm_memory_high_watermark.absolute = 4GB\n\
              log.console = true\n\
@@ -214,6 +242,11 @@ impl RabbitMq {
     fn signal(&self, signal: Signal) {
         let node = self.node.as_ref().expect("a running RabbitMQ");
         node.broker.signal(signal);
+    }
+
+    /// `amqps://localhost:PORT`, where it was started with TLS.
+    pub fn secure_url(&self) -> String {
+        format!("amqps://localhost:{}", self.secure_port)
     }
 
     /// A connection of the test's own, as lapin makes it.

@@ -2,19 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::process::ChildStdin;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::routing::post;
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
-use end_to_end::wait::DEADLINE;
-use end_to_end::{Authority, Client, Hubcast, Nginx};
+use end_to_end::wait::{DEADLINE, until};
+use end_to_end::{Authority, Client, Hubcast, Nginx, RabbitMq, RawWorker};
 use serde_json::json;
 use tokio::net::TcpListener;
+
+/// A RabbitMQ that comes back is found after five seconds at most.
+const RECOVERY: Duration = Duration::from_mins(1);
 
 /// The names of a server that is where tests look for it.
 const HERE: [&str; 2] = ["localhost", "127.0.0.1"];
@@ -209,5 +214,104 @@ async fn a_server_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
         let (code, _, stderr) = ended(&authority.file(), &arguments, "hello\n").await;
         assert_eq!(code, 1, "{arguments:?}: {stderr}");
         assert!(stderr.contains("speak TLS"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_feed_goes_through_tls_and_survives_a_rabbitmq_that_dies_in_the_middle() {
+    let authority = Authority::named("ours");
+    let mut rabbitmq = RabbitMq::start_with_tls(&authority.issue(&HERE)).await;
+    let amqp = ["--amqp", &rabbitmq.secure_url()];
+    let subscribe = [&["subscribe", "--queue", "kept"][..], &amqp].concat();
+    let publish = [&["publish"][..], &amqp].concat();
+    let (mut reader, _input) = trusting(&authority.file(), &subscribe);
+    rabbitmq.queue_becomes("kept", 0, 1).await;
+    let (mut writer, mut to_writer) = trusting(&authority.file(), &publish);
+    let long = "x".repeat(1_000_000);
+    let mut sent: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+    sent.insert(500, long);
+    let last = "after";
+    to_writer
+        .write_all(format!("{}\n", sent.join("\n")).as_bytes())
+        .unwrap();
+    prints(&mut writer, " [x] Sent: 999").await;
+    prints(&mut reader, " [x] Received: 999").await;
+
+    rabbitmq.vanish();
+    tells(&mut writer, "RabbitMQ is away").await;
+    writeln!(to_writer, "{last}").unwrap();
+    drop(to_writer);
+    rabbitmq.appear().await;
+    assert_eq!(writer.exit(RECOVERY).await.code(), Some(0));
+    let line = format!(" [x] Received: {last}");
+    let found = reader.stdout_line(RECOVERY, last, |it| (it == line).then_some(()));
+    assert_eq!(found.await, Some(()));
+    sent.push(last.to_owned());
+    let received = reader.stdout();
+    // What it had not written down as acknowledged comes twice.
+    let mut seen = HashSet::new();
+    let received: Vec<&str> = received
+        .lines()
+        .filter_map(|line| line.strip_prefix(" [x] Received: "))
+        .filter(|line| seen.insert(*line))
+        .collect();
+    assert!(received == sent, "{} lines", received.len());
+}
+
+#[tokio::test]
+async fn tasks_go_through_tls() {
+    let authority = Authority::named("ours");
+    let rabbitmq = RabbitMq::start_with_tls(&authority.issue(&HERE)).await;
+    let amqp = rabbitmq.secure_url();
+    let mut serving = command();
+    serving.args(["serve", "--listen", "127.0.0.1:0", "--amqp", &amqp]);
+    serving.env("SSL_CERT_FILE", authority.file());
+    let server = Hubcast::from_command(serving).await;
+    server.has_its_queues(DEADLINE).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    let task = json!({"TaskName": "Demo", "TaskType": 1});
+    server.submit(&task).await;
+    assert_eq!(worker.hears().await, "Demo");
+
+    let dead = ["tasks", "dead", "--amqp", &amqp];
+    let outcome = ended(&authority.file(), &dead, "").await;
+    assert_eq!(
+        outcome,
+        (0, "no task was given up\n".to_owned(), String::new())
+    );
+    let stranger = Authority::named("another");
+    let (code, _, stderr) = ended(&stranger.file(), &dead, "").await;
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("trusted here"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_rabbitmq_that_is_not_trusted_is_away_for_the_reason_that_is_told() {
+    let authority = Authority::named("ours");
+    for (identity, text) in [
+        (authority.issue(&["rabbit.example"]), "for another host"),
+        (authority.issue_between((2000, 2001), &HERE), "has expired"),
+    ] {
+        let rabbitmq = RabbitMq::start_with_tls(&identity).await;
+        let amqp = rabbitmq.secure_url().replace("//", "//guest:geheim@");
+        let (mut reader, _input) = trusting(&authority.file(), &["subscribe", "--amqp", &amqp]);
+        tells(&mut reader, text).await;
+        assert!(!reader.output().contains("geheim"), "{}", reader.output());
+
+        let mut serving = command();
+        serving.args(["serve", "--listen", "127.0.0.1:0", "--amqp", &amqp]);
+        serving.env("SSL_CERT_FILE", authority.file());
+        let server = Hubcast::from_command(serving).await;
+        let (ready, _) = server.becomes("degraded", DEADLINE).await;
+        until(DEADLINE, "the log says why", async || {
+            let output = server.output();
+            if output.contains(text) {
+                Ok(())
+            } else {
+                Err(format!("{ready} {output}"))
+            }
+        })
+        .await;
+        assert!(!server.output().contains("geheim"), "{}", server.output());
     }
 }

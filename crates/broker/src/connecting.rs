@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_compat::CompatExt;
+use hubcast_tls::Stream;
 use lapin::tcp::AsyncTcpStream;
-use lapin::uri::{AMQPAuthority, AMQPUri};
+use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, Error, ErrorKind};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -35,7 +36,7 @@ pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
     let open = {
         let attempt = attempt.clone();
         async move |uri: AMQPUri, _| {
-            let stream = attempt.open(&uri.authority).await?;
+            let stream = speak(attempt.open(&uri.authority).await?, &uri).await?;
             Ok::<_, Error>(AsyncTcpStream::Plain(carry(stream)?.compat()))
         }
     };
@@ -51,6 +52,15 @@ pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(NotConnected::Away(format!("no answer within {patience:?}"))),
     }
+}
+
+/// What is spoken on a socket: AMQP, or TLS around it.
+async fn speak(socket: tokio::net::TcpStream, uri: &AMQPUri) -> std::io::Result<Box<dyn Stream>> {
+    if uri.scheme == AMQPScheme::AMQP {
+        return Ok(Box::new(socket));
+    }
+    let encrypted = hubcast_tls::connect(socket, &uri.authority.host).await;
+    Ok(Box::new(encrypted.map_err(std::io::Error::other)?))
 }
 
 impl From<Error> for NotConnected {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::AMQPUri;
 use url::{Host, Url};
 
 use crate::name::short;
@@ -19,9 +19,12 @@ const SMALLEST_FRAME: u32 = 4096;
 /// How long connecting may take altogether.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// The address of a RabbitMQ: `amqp://user:password@host:port/vhost`.
+/// The address of a RabbitMQ: `amqp://user:password@host:port/vhost`, or with TLS `amqps://user:password@host:port/vhost`.
 ///
-/// What is left out is `guest`, `guest`, `localhost`, 5672 and the virtual host `/`; so is a virtual host without a name, which
+/// With TLS (1.2 or 1.3) RabbitMQ has to show a certificate for this host that was issued by an authority which the system trusts, or, if `SSL_CERT_FILE` or
+/// `SSL_CERT_DIR` is set in the environment, one of those in there. Certificates of clients are not supported.
+///
+/// What is left out is `guest`, `guest`, `localhost`, 5672 (with TLS 5671) and the virtual host `/`; so is a virtual host without a name, which
 /// `amqp://host/` would be to the letter, since no RabbitMQ has one unless somebody insists. Other names of virtual hosts are percent-encoded.
 /// The parameters `heartbeat` (seconds, default 10; 0 is none), `connection_timeout` (milliseconds, default 10,000), `channel_max`, `frame_max`
 /// and `auth_mechanism` are known.
@@ -32,13 +35,10 @@ pub struct AmqpUrl(AMQPUri);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// Neither `amqp` nor `amqps`, or no URL at all.
-    #[error("not the URL of a RabbitMQ, such as amqp://user:password@host:5672/vhost")]
-    NotAmqp,
-    /// `amqps`.
     #[error(
-        "amqps is not supported, because there is no TLS here; use amqp, over a tunnel or a proxy that speaks TLS where the network is not trusted"
+        "not the URL of a RabbitMQ, such as amqp://user:password@host:5672/vhost, or with TLS amqps://user:password@host:5671/vhost"
     )]
-    Tls,
+    NotAmqp,
     /// A name of a virtual host that no virtual host has.
     #[error("the name of a virtual host, behind the / of this URL, has at most 255 bytes")]
     VirtualHost,
@@ -77,12 +77,7 @@ impl FromStr for AmqpUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let url = Url::parse(text).map_err(|_| InvalidUrl::NotAmqp)?;
-        match url.scheme() {
-            "amqp" => {}
-            "amqps" => return Err(InvalidUrl::Tls),
-            _ => return Err(InvalidUrl::NotAmqp),
-        }
-        if url.cannot_be_a_base() {
+        if !matches!(url.scheme(), "amqp" | "amqps") || url.cannot_be_a_base() {
             return Err(InvalidUrl::NotAmqp);
         }
         // Errors of this one would repeat the URL.
@@ -90,7 +85,6 @@ impl FromStr for AmqpUrl {
             Some(_) => InvalidUrl::Parameter,
             None => InvalidUrl::NotAmqp,
         })?;
-        debug_assert_eq!(uri.scheme, AMQPScheme::AMQP);
         // It knows no addresses of version 6, and takes them for localhost.
         if let Some(Host::Ipv6(address)) = url.host() {
             uri.authority.host = address.to_string();
@@ -119,6 +113,8 @@ impl fmt::Debug for AmqpUrl {
 
 #[cfg(test)]
 mod tests {
+    use lapin::uri::AMQPScheme;
+
     use super::*;
 
     fn parsed(text: &str) -> AMQPUri {
@@ -135,6 +131,15 @@ mod tests {
         assert_eq!(uri.query.heartbeat, Some(10));
         assert_eq!(parsed("amqp://host/").vhost, "/");
         assert_eq!(parsed("amqp://host/%2F").vhost, "/");
+    }
+
+    #[test]
+    fn with_tls_another_port_is_usual() {
+        let uri = parsed("amqps://host");
+        assert_eq!(uri.scheme, AMQPScheme::AMQPS);
+        assert_eq!((uri.authority.port, &*uri.vhost), (5671, "/"));
+        assert_eq!(parsed("amqps://host:5672").authority.port, 5672);
+        assert_eq!(parsed("amqp://host").scheme, AMQPScheme::AMQP);
     }
 
     #[test]
@@ -161,7 +166,8 @@ mod tests {
             ("http://me:secret@host", InvalidUrl::NotAmqp),
             ("amqp://me:secret@host:99999", InvalidUrl::NotAmqp),
             ("amqp://me:secret%ff@host", InvalidUrl::NotAmqp),
-            ("amqps://me:secret@host", InvalidUrl::Tls),
+            ("amqpss://me:secret@host", InvalidUrl::NotAmqp),
+            ("amqps:secret", InvalidUrl::NotAmqp),
             (
                 "amqp://me:secret@host?heartbeat=often",
                 InvalidUrl::Parameter,

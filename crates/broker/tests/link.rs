@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use end_to_end::wait::{DEADLINE, until, within};
-use end_to_end::{RabbitMq, Relay};
+use end_to_end::{Authority, RabbitMq, Relay};
 use futures_util::StreamExt;
 use hubcast_broker::lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use hubcast_broker::lapin::types::FieldTable;
@@ -273,6 +273,47 @@ async fn a_broker_that_says_nothing_costs_one_connection_at_a_time() {
     assert_eq!(said, b"AMQP\0\0\x09\x01");
     let status = becomes(&link, "away", |now| matches!(now, LinkStatus::Away { .. })).await;
     assert!(format!("{status:?}").contains("no answer"), "{status:?}");
+}
+
+#[tokio::test]
+async fn with_tls_too_a_broker_that_says_nothing_costs_one_connection_at_a_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // Reading whom the system trusts takes a while, and belongs to the first attempt.
+    let link = link(&format!("amqps://{address}?connection_timeout=1000"));
+    let ended = tokio::task::spawn_blocking(move || {
+        let (mut first, _) = listener.accept().expect("a connection");
+        let (_second, _) = listener.accept().expect("a connection");
+        first.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let mut said = Vec::new();
+        first.read_to_end(&mut said).expect("an end");
+        said
+    });
+    let said = within(DEADLINE, "two attempts", ended)
+        .await
+        .expect("no panic");
+    // The beginning of a handshake.
+    assert_eq!(said.first_chunk(), Some(&[0x16, 3, 1]));
+    let status = becomes(&link, "away", |now| matches!(now, LinkStatus::Away { .. })).await;
+    assert!(format!("{status:?}").contains("no answer"), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_broker_whose_certificate_nobody_vouches_for_hears_no_password() {
+    let authority = Authority::named("unknown");
+    let rabbitmq = RabbitMq::start_with_tls(&authority.issue(&["localhost"])).await;
+    let secret = |url: &str| url.replace("//", "//guest:geheim@");
+    let without_tls = rabbitmq.url().replace("amqp:", "amqps:");
+    for (url, text) in [
+        (rabbitmq.secure_url(), "trusted here"),
+        (without_tls, "speak TLS"),
+    ] {
+        let link = link(&secret(&url));
+        let away = |now: &LinkStatus| matches!(now, LinkStatus::Away { .. });
+        let status = format!("{:?}", becomes(&link, "away", away).await);
+        assert!(status.contains(text), "{url}: {status}");
+        assert!(!status.contains("geheim"), "{status}");
+    }
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) websocket_keep_alive: u64,
 
-    /// The RabbitMQ of tasks and feeds, such as amqp://user:password@host:5672/vhost. Without it tasks wait in memory.
+    /// The RabbitMQ of tasks and feeds, such as amqp://user:password@host:5672/vhost, or amqps://.. with TLS. Without it tasks wait in memory.
     #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
     pub(crate) amqp: Option<String>,
 

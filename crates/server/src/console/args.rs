@@ -122,7 +122,7 @@ pub(crate) enum TasksCommand {
 /// Where the tasks are.
 #[derive(Debug, Args)]
 pub(crate) struct Where {
-    /// The RabbitMQ that they are in, such as amqp://user:password@host:5672/vhost. Without it the server is asked.
+    /// The RabbitMQ that they are in, such as amqp://user:password@host:5672/vhost, or amqps://.. with TLS. Without it the server is asked.
     #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
     pub(crate) amqp: Option<Secret>,
 

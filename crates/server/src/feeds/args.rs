@@ -45,7 +45,7 @@ pub(crate) struct SubscribeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExchangeArgs {
-    /// Where RabbitMQ is, such as amqp://user:password@host:5672/vhost. Others can see the command lines of running programs, but not the variable.
+    /// Where RabbitMQ is, such as amqp://user:password@host:5672/vhost, or amqps://.. with TLS. Others can see the command lines of running programs, but not the variable.
     #[arg(
         long,
         env = "HUBCAST_AMQP",
