@@ -210,8 +210,13 @@ async fn a_server_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
         format!("https://{base}/chatHub"),
         format!("wss://{base}/echo"),
     );
-    for arguments in [["chat", &hub], ["connect", &socket]] {
-        let (code, _, stderr) = ended(&authority.file(), &arguments, "hello\n").await;
+    let tasks = format!("https://{base}");
+    for arguments in [
+        &["chat", &hub][..],
+        &["connect", &socket],
+        &["tasks", "dead", "--server", &tasks],
+    ] {
+        let (code, _, stderr) = ended(&authority.file(), arguments, "hello\n").await;
         assert_eq!(code, 1, "{arguments:?}: {stderr}");
         assert!(stderr.contains("speak TLS"), "{arguments:?}: {stderr}");
     }

@@ -47,7 +47,7 @@ pub enum TlsError {
     NoTls,
     /// The connection broke before it was encrypted. Some servers that do not speak TLS hang up like this, too.
     #[error("the connection was lost in the TLS handshake: {0}; does it speak TLS?")]
-    Lost(#[source] io::Error),
+    Lost(io::Error),
     /// Both speak TLS, and do not agree; this says about what.
     #[error("the TLS handshake failed: {0}")]
     Failed(String),

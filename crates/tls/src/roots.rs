@@ -32,14 +32,15 @@ pub(crate) async fn configurations() -> Result<&'static Configurations, TlsError
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    let (_, unusable) = roots.add_parsable_certificates(found.certs);
-    let mut reasons = found.errors.iter().map(ToString::to_string);
-    if !roots.is_empty() {
+    let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+    if usable > 0 {
         return Ok(roots);
     }
-    Err(TlsError::NoRoots(reasons.next().unwrap_or_else(|| {
-        format!("nothing was found, but for {unusable} that cannot be read")
-    })))
+    Err(TlsError::NoRoots(match found.errors.first() {
+        Some(error) => error.to_string(),
+        None if unusable > 0 => "what was found is damaged".to_owned(),
+        None => "none was found".to_owned(),
+    }))
 }
 
 impl Configurations {

@@ -6,10 +6,10 @@ use tokio::net::TcpStream;
 /// Where a server is, and how it is spoken to.
 pub(super) struct Address {
     /// Whether with TLS.
-    pub(super) tls: bool,
+    tls: bool,
     /// An address of version 6 may have brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    host: String,
+    port: u16,
 }
 
 impl Address {

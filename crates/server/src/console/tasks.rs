@@ -9,6 +9,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{Method, Request, Response, StatusCode, Uri};
 use hubcast_broker::tasks::{DeadTask, DeadTasks, Retried};
 use hubcast_broker::{AmqpUrl, Link, LinkStatus, TaskQueue};
+use hubcast_tls::TlsError;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
@@ -134,6 +135,9 @@ async fn ask<T: for<'de> Deserialize<'de>>(
         .parse()
         .with_context(|| format!("'{server}' is not the address of a server"))?;
     let answer = request(method, &uri).await.map_err(|error| {
+        if error.is::<TlsError>() {
+            return error.context(format!("{server} cannot be asked"));
+        }
         let cause = error.root_cause();
         anyhow!("no server at {server}: {cause}; with a RabbitMQ, say --amqp")
     })?;
