@@ -24,6 +24,8 @@ const ANNOUNCEMENT: &str = "hubcast listening on ";
 pub struct Hubcast {
     process: Process,
     url: String,
+    /// What it was started with, where it is to [come back](Self::come_back).
+    arguments: Vec<String>,
 }
 
 impl Hubcast {
@@ -68,21 +70,31 @@ impl Hubcast {
         Self::with_tasks_at(&rabbitmq.url(), further).await
     }
 
-    /// Starts a server on a port that nobody else is given while it is away, so that it can [come back](Self::come_back).
-    pub async fn start_to_return() -> Self {
+    /// Starts a server on a port that nobody else is given while it is away, so that it can [come back](Self::come_back), with these further arguments.
+    pub async fn start_to_return(arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         for _ in 0..20 {
-            if let Ok(started) = Self::try_from_command(on_port(free_port())).await {
-                return started;
+            let command = on_port(free_port(), &arguments);
+            if let Ok(started) = Self::try_from_command(command).await {
+                return Self {
+                    arguments,
+                    ..started
+                };
             }
         }
         panic!("hubcast could not have any of twenty ports")
     }
 
-    /// Starts it anew where it was.
+    /// Starts it anew where it was, with the arguments that it had.
     pub async fn come_back(&mut self) {
         let port = self.authority().rsplit(':').next();
         let port = port.and_then(|port| port.parse().ok()).expect("a port");
-        *self = Self::from_command(on_port(port)).await;
+        let arguments = std::mem::take(&mut self.arguments);
+        let returned = Self::from_command(on_port(port, &arguments)).await;
+        *self = Self {
+            arguments,
+            ..returned
+        };
     }
 
     /// Starts a server from a command made with [`command`], and returns once it accepts connections.
@@ -98,7 +110,11 @@ impl Hubcast {
             line.strip_prefix(ANNOUNCEMENT).map(str::to_owned)
         });
         match announced.await {
-            Some(url) => Ok(Self { process, url }),
+            Some(url) => Ok(Self {
+                process,
+                url,
+                arguments: Vec::new(),
+            }),
             None => Err(process.output()),
         }
     }
@@ -245,9 +261,11 @@ impl Hubcast {
     }
 }
 
-fn on_port(port: u16) -> Command {
+fn on_port(port: u16, arguments: &[String]) -> Command {
     let mut command = command();
-    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    command
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+        .args(arguments);
     command
 }
 

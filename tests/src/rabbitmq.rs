@@ -199,6 +199,12 @@ impl RabbitMq {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What it has said so far: warnings and errors, and how it started.
+    pub fn output(&self) -> String {
+        let node = self.node.as_ref().expect("a running RabbitMQ");
+        node.broker.output()
+    }
+
     /// Says that there is so much memory and no more, in a unit of its own such as `1MB`: with less than it uses, it takes no messages.
     pub async fn limit_memory(&self, limit: &str) {
         self.control(&["set_vm_memory_high_watermark", "absolute", limit])
@@ -227,6 +233,13 @@ impl RabbitMq {
     pub fn vanish(&mut self) {
         let mut node = self.node.take().expect("a running RabbitMQ");
         node.broker.kill();
+    }
+
+    /// Stops in good order, as an operator stops it, and waits until it has: its clients are told.
+    pub async fn stop(&mut self) {
+        let mut node = self.node.take().expect("a running RabbitMQ");
+        node.broker.signal(Signal::SIGTERM);
+        node.broker.exit(STARTING).await;
     }
 
     /// Stops the process without ending it: connections stay open, and nothing answers any more.

@@ -60,6 +60,17 @@ impl Socket {
         Self::upgrade(stream, base, path, headers).await
     }
 
+    /// Opens any path of a server that may have gone: `None` if it has, or goes meanwhile.
+    pub async fn open_if_there(base: &str, path: &str) -> Option<Self> {
+        let opening = async {
+            let stream = TcpStream::connect(authority(base)).await.ok()?;
+            let url = format!("ws://{}{path}", authority(base));
+            let (socket, _) = client_async(url, stream).await.ok()?;
+            Some(Self(socket))
+        };
+        within(DEADLINE, "a WebSocket, or none", opening).await
+    }
+
     /// Opens `/chatHub` without negotiation on a connection for which the system buffers as little as it can at this end.
     pub async fn open_narrow(base: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");

@@ -28,6 +28,14 @@ impl RawWorker {
         Self::join_at(base, "/push?ack=done", who).await
     }
 
+    /// Comes to a path of a server that may have gone: `None` if it has.
+    pub async fn join_if_there(base: &str, path: &str, who: &str) -> Option<Self> {
+        let socket = Socket::open_if_there(base, path).await?;
+        let mut worker = Self(socket.into_inner());
+        worker.say(who).await;
+        Some(worker)
+    }
+
     async fn join_at(base: &str, path: &str, who: &str) -> Self {
         let socket = Socket::open_with(base, path, &[]).await;
         let socket = socket.unwrap_or_else(|status| panic!("{base}{path} refused with {status}"));

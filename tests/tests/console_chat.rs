@@ -104,7 +104,7 @@ async fn two_chats_see_each_other_and_themselves_once() {
 
 #[tokio::test]
 async fn a_chat_comes_back_after_a_restart_and_sends_what_was_said_meanwhile() {
-    let mut server = Hubcast::start_to_return().await;
+    let mut server = Hubcast::start_to_return(&[]).await;
     let (mut ada, mut to_ada) = chat(server.url(), "ada", &[]);
     writeln!(to_ada, "before").unwrap();
     prints(&mut ada, "ada: before").await;

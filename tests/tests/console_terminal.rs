@@ -168,7 +168,7 @@ async fn wide_characters_and_a_window_of_another_size_keep_the_line_in_place() {
 
 #[tokio::test]
 async fn a_restart_is_told_and_what_was_written_meanwhile_is_sent() {
-    let mut server = Hubcast::start_to_return().await;
+    let mut server = Hubcast::start_to_return(&[]).await;
     let mut ada = chat(server.url(), &[]).await;
     ada.press("draft");
     ada.shows_last("ada: draft").await;
