@@ -1,5 +1,5 @@
-//! Ten thousand tasks through three servers and twenty workers that crash, hang, refuse, go and come back, while RabbitMQ is lost to one server, killed, and started
-//! again: each of them is done or given up, and done twice only where that was nobody's fault but a worker's.
+//! Ten thousand tasks through three servers and twenty workers that crash, hang, refuse, go and come back, while RabbitMQ is lost to one server, killed, stopped, and started
+//! again, and a server killed: each of them is done or given up, and done twice only where nobody who is left could know better.
 
 #![allow(
     clippy::indexing_slicing,
@@ -8,6 +8,8 @@
     reason = "a panic is the report of a test, and a storm that passes has something to tell, too"
 )]
 
+#[path = "storm/account.rs"]
+mod account;
 #[path = "storm/door.rs"]
 mod door;
 #[path = "storm/journal.rs"]
@@ -20,6 +22,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use account::{Facts, Fate, verdict};
 use door::{Kind, Who};
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{Hubcast, RabbitMq, Relay};
@@ -44,7 +47,10 @@ const LEASE: Duration = Duration::from_secs(2);
 /// For how long nothing must be under way at the end: longer than servers ask each other about a task, which is nowhere to be seen meanwhile.
 const CALM: Duration = Duration::from_secs(4);
 
-/// How long the storm may take. It normally takes half a minute.
+/// For how long after a start of RabbitMQ they may ask about what was there before: five seconds until they connect, eight for those who have not by then, and some work.
+const RETURN: Duration = Duration::from_secs(15);
+
+/// How long the storm may take. It normally takes most of a minute.
 const STORM: Duration = Duration::from_secs(90);
 
 /// A type that no worker does.
@@ -61,13 +67,15 @@ struct Server {
     hubcast: Hubcast,
     /// What is between it and RabbitMQ.
     relay: Relay,
+    /// When it was killed.
+    deaths: Vec<Instant>,
 }
 
 async fn serve(rabbitmq: &RabbitMq) -> Server {
     let relay = Relay::to(rabbitmq.url().strip_prefix("amqp://").unwrap()).await;
     let amqp = format!("amqp://{}", relay.authority());
     let lease = LEASE.as_secs().to_string();
-    let hubcast = Hubcast::start(&[
+    let hubcast = Hubcast::start_to_return(&[
         "--amqp",
         &amqp,
         "--task-queue",
@@ -79,7 +87,11 @@ async fn serve(rabbitmq: &RabbitMq) -> Server {
     ])
     .await;
     hubcast.has_its_queues(DEADLINE * 2).await;
-    Server { hubcast, relay }
+    Server {
+        hubcast,
+        relay,
+        deaths: Vec::new(),
+    }
 }
 
 /// The tasks: their names, and the message of each.
@@ -167,8 +179,30 @@ async fn finished(journal: &Journal, workers: &mut JoinSet<()>, number: usize) {
     .await;
 }
 
-/// Waits until nothing is under way any more.
-async fn is_calm(servers: &[Server], expected_dead: u64) {
+/// Puts tasks in through servers, and gives those that may have been put in twice: a server that lost RabbitMQ meanwhile cannot know whether it has the task, which
+/// then is put in once more, under another id.
+async fn put_in_through(servers: &[Server], tasks: &[(String, Value)]) -> HashSet<String> {
+    let mut doubtful = HashSet::new();
+    for (number, (name, message)) in tasks.iter().enumerate() {
+        let server = &servers[number % 3].hubcast;
+        until(DEADLINE, "a server takes a task", async || {
+            let answer = server.post("/tasks", &message.to_string()).await;
+            match answer.status {
+                202 => Ok(()),
+                503 => {
+                    doubtful.insert(name.clone());
+                    Err(answer.body)
+                }
+                status => panic!("{status}: {}", answer.body),
+            }
+        })
+        .await;
+    }
+    doubtful
+}
+
+/// Waits until nothing is under way any more, when RabbitMQ has been there since `start`.
+async fn is_calm(servers: &[Server], expected_dead: u64, start: Instant) {
     let mut since = None;
     until(STORM, "nothing is under way", async || {
         let mut seen = String::new();
@@ -183,7 +217,7 @@ async fn is_calm(servers: &[Server], expected_dead: u64) {
         if seen.is_empty() {
             let since = *since.get_or_insert_with(Instant::now);
             seen.push_str("for a moment");
-            if since.elapsed() >= CALM {
+            if since.elapsed() >= CALM && start.elapsed() >= RETURN {
                 return Ok(());
             }
         } else {
@@ -227,6 +261,9 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
 
     let all = tasks();
     let published: HashSet<String> = all.iter().map(|(name, _)| name.clone()).collect();
+    // All workers do type 1.
+    let special = all.iter().filter(|(_, message)| message["TaskType"] != 1);
+    let special = special.map(|(name, _)| name.clone()).collect();
     let mut nameless = HashSet::new();
     let (through_servers, straight) = all.split_at(THROUGH_SERVERS);
     let mut messages: Vec<_> = MALFORMED
@@ -259,22 +296,7 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     for server in &servers {
         server.hubcast.has_its_queues(DEADLINE * 2).await;
     }
-    let mut doubtful = HashSet::new();
-    for (number, (name, message)) in through_servers.iter().enumerate() {
-        let server = &servers[number % 3].hubcast;
-        until(DEADLINE, "a server takes a task", async || {
-            let answer = server.post("/tasks", &message.to_string()).await;
-            match answer.status {
-                202 => Ok(()),
-                503 => {
-                    doubtful.insert(name.clone());
-                    Err(answer.body)
-                }
-                status => panic!("{status}: {}", answer.body),
-            }
-        })
-        .await;
-    }
+    let doubtful = put_in_through(&servers, through_servers).await;
     let hopeless = published
         .iter()
         .filter(|name| name.starts_with(POISON))
@@ -283,18 +305,40 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
             .iter()
             .filter(|(_, message)| message["TaskType"] == NOBODYS)
             .count();
-    finished(&journal, &mut workers, TASKS - hopeless - 50).await;
-    is_calm(&servers, (hopeless + MALFORMED.len()) as u64).await;
+    finished(&journal, &mut workers, TASKS * 3 / 5).await;
+    servers[1].hubcast.kill();
+    servers[1].deaths.push(Instant::now());
+    // Its workers are elsewhere by then.
+    finished(&journal, &mut workers, TASKS * 3 / 5 + TASKS / 50).await;
+    servers[1].hubcast.come_back().await;
 
-    // A server that lost RabbitMQ meanwhile could not know whether it had the task, which then was put in once more, under another id.
-    let published: HashSet<String> = published.difference(&doubtful).cloned().collect();
+    finished(&journal, &mut workers, TASKS * 4 / 5).await;
+    rabbitmq.stop().await;
+    rabbitmq.appear().await;
+    let start = Instant::now();
+
+    finished(&journal, &mut workers, TASKS - hopeless - 50).await;
+    is_calm(&servers, (hopeless + MALFORMED.len()) as u64, start).await;
+
     let (dead, malformed) = dead(&servers[0].hubcast).await;
     assert_eq!(malformed, MALFORMED.len());
     end.send_replace(true);
     while let Some(ended) = workers.join_next().await {
         ended.unwrap();
     }
-    let losses: Vec<Instant> = servers.iter().flat_map(|it| it.relay.ends()).collect();
+    let fates = servers.iter().map(|server| Fate {
+        losses: server.relay.ends(),
+        deaths: server.deaths.clone(),
+    });
+    let facts = Facts {
+        began,
+        published,
+        doubtful,
+        nameless,
+        special,
+        dead,
+        fates: fates.collect(),
+    };
     for server in &mut servers {
         server.hubcast.assert_calm(&[]);
         server.hubcast.signal(Signal::SIGTERM);
@@ -303,7 +347,7 @@ async fn no_task_is_lost_in_a_storm_and_none_is_done_twice_without_a_reason() {
     for queue in ["storm", "storm.retry"] {
         rabbitmq.queue_becomes(queue, 0, 0).await;
     }
-    match journal.verdict(&published, &doubtful, &dead, &nameless, &losses) {
+    match verdict(&journal, &facts) {
         Ok(line) => println!("{line}, {:.0} s", began.elapsed().as_secs_f64()),
         Err(wrong) => panic!("{wrong}"),
     }

@@ -61,7 +61,8 @@ pub(crate) enum Door {
 }
 
 impl Door {
-    pub(crate) async fn enter(server: &str, who: &Who) -> Self {
+    /// Comes to a server; `None` if it is not there, or dies meanwhile.
+    pub(crate) async fn enter(server: &str, who: &Who) -> Option<Self> {
         let Who {
             id,
             types,
@@ -73,20 +74,16 @@ impl Door {
             types => json!({"id": id, "types": types, "capacity": capacity}),
         };
         let introduction = introduction.to_string();
-        match who.kind {
-            Kind::Plain => {
-                let worker = RawWorker::join(server, &introduction).await;
-                Self::Raw(Box::new(worker), who.kind)
-            }
-            Kind::Answering => {
-                let worker = RawWorker::join_to_answer(server, &introduction).await;
-                Self::Raw(Box::new(worker), who.kind)
-            }
-            Kind::Hub => Self::enter_hub(server, who).await,
-        }
+        let path = match who.kind {
+            Kind::Plain => "/push",
+            Kind::Answering => "/push?ack=done",
+            Kind::Hub => return Self::enter_hub(server, who).await,
+        };
+        let worker = RawWorker::join_if_there(server, path, &introduction).await?;
+        Some(Self::Raw(Box::new(worker), who.kind))
     }
 
-    async fn enter_hub(server: &str, who: &Who) -> Self {
+    async fn enter_hub(server: &str, who: &Who) -> Option<Self> {
         let relay = Relay::to(end_to_end::http::authority(server)).await;
         let url = format!("http://{}/taskHub", relay.authority());
         let connection = HubConnectionBuilder::new(&url).build().unwrap();
@@ -104,15 +101,15 @@ impl Door {
         });
         let events = connection.events();
         let started = within(DEADLINE, "a worker connects", connection.start());
-        started.await.unwrap();
+        started.await.ok()?;
         let register = connection.invoke::<()>("Register", (&who.id, &who.types, who.capacity));
-        within(DEADLINE, "Register", register).await.unwrap();
-        Self::Hub {
+        within(DEADLINE, "Register", register).await.ok()?;
+        Some(Self::Hub {
             connection,
             events,
             told,
             relay,
-        }
+        })
     }
 
     pub(crate) async fn next(&mut self) -> Heard {

@@ -1,19 +1,12 @@
-//! What happened to each task, as its workers saw it, and what may be concluded from that.
+//! What happened to each task, as its workers saw it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For how long an acknowledgement may be on its way to RabbitMQ, on a machine that is busy.
-const UNDER_WAY: Duration = Duration::from_secs(5);
-
-/// For how long after a loss servers find out which tasks came a second time: five seconds until they connect, eight for their answers, and some work.
-const RECOVERY: Duration = Duration::from_secs(20);
-
-/// Why a worker's word that a task is done may not have counted, so that somebody else has to do the task once more.
+/// Why a worker's word that a task is done may not have counted, so that somebody did the task once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Excuse {
     /// The worker died before it said so.
@@ -22,6 +15,28 @@ pub(crate) enum Excuse {
     Late,
     /// The connection ended before anything that the server does only after it has heard the worker.
     Unseen,
+    /// The server was killed before RabbitMQ can be known to have heard of it.
+    ServerDied,
+    /// Only this server knew that it was done when RabbitMQ had lost that or had it twice, and it was killed before others asked.
+    ServerForgot,
+    /// The server lost RabbitMQ when that may not have heard of it yet, and the task has no id by which it could be told from another.
+    Nameless,
+    /// A server lost RabbitMQ when the task may have been on its way from one queue to another, and so in both, and the same.
+    NamelessTwice,
+}
+
+impl fmt::Display for Excuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Died => "died before saying so",
+            Self::Late => "too late",
+            Self::Unseen => "gone before it was seen",
+            Self::ServerDied => "its server died",
+            Self::ServerForgot => "only a server knew that died",
+            Self::Nameless => "no id, RabbitMQ lost before it knew",
+            Self::NamelessTwice => "no id, RabbitMQ lost between two queues",
+        })
+    }
 }
 
 /// Something that happened to a worker or its surroundings.
@@ -33,32 +48,57 @@ pub(crate) enum Event {
     Leave,
     Takeover,
     Dismissal,
+    /// It came to a server that was not there.
+    ClosedDoor,
 }
 
-/// That a worker finished a task.
+/// A worker's stay at a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) worker: usize,
+    pub(crate) server: usize,
+    /// When it came.
+    pub(crate) since: Instant,
+}
+
+/// That a worker was told of a task, and what it made of it.
 #[derive(Debug)]
-struct Finish {
-    #[expect(dead_code, reason = "shown if something is wrong")]
-    worker: usize,
-    at: Instant,
-    excuse: Option<Excuse>,
+pub(crate) struct Doing {
+    pub(crate) place: Place,
+    /// When it was told.
+    pub(crate) told: Instant,
+    /// When it was done with it, one way or another.
+    pub(crate) at: Instant,
+    /// Whether it finished it.
+    pub(crate) is_done: bool,
+    pub(crate) excuse: Option<Excuse>,
 }
 
-/// Which of a task's finishes.
+impl Doing {
+    /// It may have counted.
+    pub(crate) fn may_count(&self) -> bool {
+        self.is_done && self.excuse.is_none()
+    }
+}
+
+/// Which of what was made of a task.
 #[derive(Debug, Clone)]
-pub(crate) struct FinishId {
+pub(crate) struct DoingId {
     task: String,
     number: usize,
 }
 
 #[derive(Debug, Default)]
-struct Entries {
-    finished: HashMap<String, Vec<Finish>>,
-    /// How often a task was told to a worker that did not do it.
-    failed: HashMap<String, u32>,
-    events: BTreeMap<Event, u32>,
+pub(crate) struct Entries {
+    /// What was made of each task, in this order.
+    pub(crate) doings: HashMap<String, Vec<Doing>>,
+    /// How many tasks somebody has finished.
+    finished: usize,
+    /// When each server told a worker of a task.
+    pub(crate) told: HashMap<usize, Vec<Instant>>,
+    pub(crate) events: BTreeMap<Event, u32>,
     /// What must not happen.
-    problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// Everybody writes into it.
@@ -66,35 +106,54 @@ struct Entries {
 pub(crate) struct Journal(Mutex<Entries>);
 
 impl Journal {
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap()
     }
 
-    /// A worker has finished a task.
-    pub(crate) fn finish(&self, task: &str, worker: usize) -> FinishId {
+    /// A worker was told of a task. Gives the time.
+    pub(crate) fn told(&self, place: Place) -> Instant {
         let mut entries = self.entries();
-        let finishes = entries.finished.entry(task.to_owned()).or_default();
-        finishes.push(Finish {
-            worker,
+        // Under the lock, so that they are in order.
+        let now = Instant::now();
+        entries.told.entry(place.server).or_default().push(now);
+        now
+    }
+
+    /// A worker has finished a task that it was told of then.
+    pub(crate) fn finish(&self, task: &str, place: Place, told: Instant) -> DoingId {
+        self.enter(task, place, told, true)
+    }
+
+    /// A worker did not do a task that it was told of then.
+    pub(crate) fn fail(&self, task: &str, place: Place, told: Instant) {
+        self.enter(task, place, told, false);
+    }
+
+    fn enter(&self, task: &str, place: Place, told: Instant, is_done: bool) -> DoingId {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        let doings = entries.doings.entry(task.to_owned()).or_default();
+        if is_done && !doings.iter().any(|doing| doing.is_done) {
+            entries.finished += 1;
+        }
+        doings.push(Doing {
+            place,
+            told,
             at: Instant::now(),
+            is_done,
             excuse: None,
         });
-        FinishId {
+        DoingId {
             task: task.to_owned(),
-            number: finishes.len() - 1,
+            number: doings.len() - 1,
         }
     }
 
     /// It may not have counted.
-    pub(crate) fn excuse(&self, FinishId { task, number }: &FinishId, excuse: Excuse) {
+    pub(crate) fn excuse(&self, DoingId { task, number }: &DoingId, excuse: Excuse) {
         let mut entries = self.entries();
-        let finish = &mut entries.finished.get_mut(task).unwrap()[*number];
-        finish.excuse.get_or_insert(excuse);
-    }
-
-    /// A worker did not do a task that it was told of.
-    pub(crate) fn fail(&self, task: &str) {
-        *self.entries().failed.entry(task.to_owned()).or_default() += 1;
+        let doing = &mut entries.doings.get_mut(task).unwrap()[*number];
+        doing.excuse.get_or_insert(excuse);
     }
 
     pub(crate) fn note(&self, event: Event) {
@@ -107,89 +166,6 @@ impl Journal {
 
     /// How many tasks somebody has finished.
     pub(crate) fn finished(&self) -> usize {
-        self.entries().finished.len()
-    }
-
-    /// Compares what workers did with what was published and what was given up. Gives a line about it, or everything that is wrong.
-    ///
-    /// `doubtful` are tasks that may have been published several times, `nameless` those without an id, and `losses` when a server lost RabbitMQ.
-    pub(crate) fn verdict(
-        &self,
-        published: &HashSet<String>,
-        doubtful: &HashSet<String>,
-        dead: &BTreeMap<String, String>,
-        nameless: &HashSet<String>,
-        losses: &[Instant],
-    ) -> Result<String, String> {
-        let mut entries = self.entries();
-        let entries = &mut *entries;
-        let mut wrong = std::mem::take(&mut entries.problems);
-        let (mut duplicates, mut excuses) = (0, BTreeMap::<&str, u32>::new());
-        for task in entries.finished.keys().chain(dead.keys()) {
-            if !published.contains(task) && !doubtful.contains(task) {
-                wrong.push(format!("{task} was never published"));
-            }
-        }
-        for task in doubtful {
-            if !entries.finished.contains_key(task) && !dead.contains_key(task) {
-                wrong.push(format!("{task} is lost"));
-            }
-        }
-        for task in published {
-            let none = Vec::new();
-            let finishes = entries.finished.get(task).unwrap_or(&none);
-            let counted = finishes.iter().filter(|it| it.excuse.is_none()).count();
-            let reason = dead.get(task);
-            if finishes.is_empty() && reason.is_none() {
-                wrong.push(format!("{task} is lost"));
-            }
-            // RabbitMQ may have been lost before it was acknowledged. A task without an id of its own cannot be told from another that is alike when it then comes
-            // again, and that one nobody would have done.
-            let is_unrecognised = nameless.contains(task)
-                && finishes
-                    .first()
-                    .zip(finishes.last())
-                    .is_some_and(|(first, last)| {
-                        let under_way = first.at - RECOVERY..=last.at.min(first.at + UNDER_WAY);
-                        losses.iter().any(|loss| under_way.contains(loss))
-                    });
-            if (counted > 1 && !is_unrecognised) || (counted > 0 && reason.is_some()) {
-                wrong.push(format!(
-                    "{task} counted {counted} times, given up: {reason:?}, {finishes:?}"
-                ));
-            }
-            if finishes.len() > 1 {
-                duplicates += finishes.len() - 1;
-                for excuse in finishes.iter().filter_map(|it| it.excuse) {
-                    let name = match excuse {
-                        Excuse::Died => "died before saying so",
-                        Excuse::Late => "too late",
-                        Excuse::Unseen => "gone before it was seen",
-                    };
-                    *excuses.entry(name).or_default() += 1;
-                }
-                if counted > 1 {
-                    *excuses.entry("RabbitMQ lost, no id").or_default() += 1;
-                }
-            }
-        }
-        if wrong.is_empty() {
-            let mut line = format!("{} done, {} dead", entries.finished.len(), dead.len());
-            let _ = write!(
-                line,
-                ", {duplicates} duplicates {excuses:?}, {:?}",
-                entries.events
-            );
-            let _ = write!(line, ", RabbitMQ lost {} times", losses.len());
-            if !doubtful.is_empty() {
-                let _ = write!(line, ", {} perhaps put in twice", doubtful.len());
-            }
-            return Ok(line);
-        }
-        Err(format!(
-            "{} wrong, losses at {losses:?}:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        ))
+        self.entries().finished
     }
 }

@@ -5,12 +5,12 @@ use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 
-use end_to_end::wait::within;
+use end_to_end::wait::{DEADLINE, within};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::door::{Door, Heard, Kind, Task, Who};
-use crate::journal::{Event, Excuse, FinishId, Journal};
+use crate::journal::{DoingId, Event, Excuse, Journal, Place};
 
 /// What nobody wants to do.
 pub(crate) const POISON: &str = "poison";
@@ -52,13 +52,14 @@ pub(crate) struct Worker {
 /// One stay of a worker at a server.
 struct Stay {
     door: Door,
+    place: Place,
     capacity: usize,
     /// How many tasks it was told.
     told: usize,
     /// What it has answered, in this order: what it has finished, and `None` for a refusal.
-    answers: Vec<Option<FinishId>>,
+    answers: Vec<Option<DoingId>>,
     /// The same by the ids of the tasks.
-    by_id: HashMap<String, FinishId>,
+    by_id: HashMap<String, DoingId>,
 }
 
 impl Worker {
@@ -86,15 +87,30 @@ impl Worker {
         }
     }
 
+    /// Comes to one of the servers that are there.
     async fn come(&mut self) -> Stay {
-        let server = self.random.usize(..self.servers.len());
-        Stay {
-            door: Door::enter(&self.servers[server], &self.who).await,
-            capacity: self.who.capacity,
-            told: 0,
-            answers: Vec::new(),
-            by_id: HashMap::new(),
-        }
+        within(DEADLINE, "some server is there", async {
+            loop {
+                let server = self.random.usize(..self.servers.len());
+                let place = Place {
+                    worker: self.number,
+                    server,
+                    since: Instant::now(),
+                };
+                if let Some(door) = Door::enter(&self.servers[server], &self.who).await {
+                    return Stay {
+                        door,
+                        place,
+                        capacity: self.who.capacity,
+                        told: 0,
+                        answers: Vec::new(),
+                        by_id: HashMap::new(),
+                    };
+                }
+                self.journal.note(Event::ClosedDoor);
+            }
+        })
+        .await
     }
 
     fn deed(&mut self, task: &Task) -> Deed {
@@ -126,42 +142,42 @@ impl Worker {
     async fn told(&mut self, mut stay: Stay, task: Task) -> Stay {
         stay.told += 1;
         let journal = Arc::clone(&self.journal);
+        let told = journal.told(stay.place);
         let deed = self.deed(&task);
-        let now = Instant::now();
         match deed {
             Deed::Do => {
-                self.finish(&mut stay, task).await;
+                self.finish(&mut stay, task, told).await;
                 stay
             }
             Deed::Refuse => {
                 journal.note(Event::Refusal);
-                journal.fail(&task.name);
+                journal.fail(&task.name, stay.place, told);
                 stay.answers.push(None);
                 stay.door.answer(task, Err("not now")).await;
                 stay
             }
             Deed::Crash => {
-                journal.fail(&task.name);
+                journal.fail(&task.name, stay.place, told);
                 self.crash(stay).await
             }
             Deed::FinishAndCrash => {
-                let finish = journal.finish(&task.name, self.number);
+                let finish = journal.finish(&task.name, stay.place, told);
                 journal.excuse(&finish, Excuse::Died);
                 self.crash(stay).await
             }
             Deed::SayAndCrash => {
-                self.finish(&mut stay, task).await;
+                self.finish(&mut stay, task, told).await;
                 self.crash(stay).await
             }
             Deed::HangAndSay | Deed::HangAndCrash => {
                 journal.note(Event::Hang);
                 sleep(self.lease * 3 / 2).await;
                 if deed == Deed::HangAndSay {
-                    let finish = self.finish(&mut stay, task).await;
-                    assert!(now.elapsed() > self.lease);
+                    let finish = self.finish(&mut stay, task, told).await;
+                    assert!(told.elapsed() > self.lease);
                     journal.excuse(&finish, Excuse::Late);
                 } else {
-                    journal.fail(&task.name);
+                    journal.fail(&task.name, stay.place, told);
                 }
                 // What else it was given meanwhile is late, too.
                 self.crash(stay).await
@@ -169,9 +185,9 @@ impl Worker {
             Deed::Leave => {
                 if self.who.kind == Kind::Hub {
                     // A handler that runs is dropped with its connection.
-                    journal.fail(&task.name);
+                    journal.fail(&task.name, stay.place, told);
                 } else {
-                    self.finish(&mut stay, task).await;
+                    self.finish(&mut stay, task, told).await;
                 }
                 journal.note(Event::Leave);
                 self.leave(stay).await;
@@ -179,7 +195,7 @@ impl Worker {
             }
             Deed::TakeOver => {
                 journal.note(Event::Takeover);
-                self.finish(&mut stay, task).await;
+                self.finish(&mut stay, task, told).await;
                 let before = replace(&mut stay, self.come().await);
                 self.is_dismissed(before).await;
                 stay
@@ -187,8 +203,8 @@ impl Worker {
         }
     }
 
-    async fn finish(&self, stay: &mut Stay, task: Task) -> FinishId {
-        let finish = self.journal.finish(&task.name, self.number);
+    async fn finish(&self, stay: &mut Stay, task: Task, told: Instant) -> DoingId {
+        let finish = self.journal.finish(&task.name, stay.place, told);
         stay.by_id.insert(task.id.clone(), finish.clone());
         stay.answers.push(Some(finish.clone()));
         stay.door.answer(task, Ok(())).await;
@@ -232,10 +248,11 @@ impl Worker {
             match within(GOODBYE, "the end of a stay", stay.door.next()).await {
                 Heard::Task(task) => {
                     stay.told += 1;
+                    let told = self.journal.told(stay.place);
                     if self.who.kind == Kind::Plain {
-                        self.finish(stay, task).await;
+                        self.finish(stay, task, told).await;
                     } else {
-                        self.journal.fail(&task.name);
+                        self.journal.fail(&task.name, stay.place, told);
                     }
                 }
                 Heard::Objection { id, text } => self.objection(stay, &id, &text),
