@@ -53,6 +53,8 @@ pub(crate) fn verdict(journal: &Journal, facts: &Facts) -> Result<String, String
     let mut entries = journal.entries();
     let mut wrong = std::mem::take(&mut entries.problems);
     let mut excuses = BTreeMap::<Excuse, u32>::new();
+    // What no worker saw is told of: these excuses are conclusions.
+    let mut rare = Vec::new();
     let (mut done, mut superfluous, mut given_up_twice) = (0, 0, 0);
     for task in entries.doings.keys().chain(facts.dead.keys()) {
         if !facts.published.contains(task) {
@@ -79,6 +81,15 @@ pub(crate) fn verdict(journal: &Journal, facts: &Facts) -> Result<String, String
             continue;
         }
         facts.excuse(task, doings, told);
+        let is_rare = |doing: &Doing| {
+            matches!(
+                doing.excuse,
+                Some(Excuse::ServerForgot | Excuse::NamelessTwice)
+            )
+        };
+        if doings.iter().any(is_rare) {
+            rare.push(facts.story(task, doings));
+        }
         let counted = doings.iter().filter(|doing| doing.may_count()).count();
         if counted + given_up > 1 {
             wrong.push(facts.story(task, doings));
@@ -93,9 +104,9 @@ pub(crate) fn verdict(journal: &Journal, facts: &Facts) -> Result<String, String
     if given_up_twice > MOST_GIVEN_UP_TWICE {
         wrong.push(format!("{given_up_twice} were given up several times"));
     }
+    let fates = facts.fates.iter().map(|fate| facts.fate(fate));
+    let fates: Vec<String> = fates.collect();
     if !wrong.is_empty() {
-        let fates = facts.fates.iter().map(|fate| facts.fate(fate));
-        let fates: Vec<String> = fates.collect();
         let (count, wrong) = (wrong.len(), wrong.join("\n"));
         return Err(format!("{count} wrong:\n{wrong}\n{}", fates.join("\n")));
     }
@@ -104,13 +115,17 @@ pub(crate) fn verdict(journal: &Journal, facts: &Facts) -> Result<String, String
         .map(|(excuse, count)| format!("{count} {excuse}"))
         .collect();
     let losses: usize = facts.fates.iter().map(|fate| fate.losses.len()).sum();
-    Ok(format!(
+    if !rare.is_empty() {
+        rare.extend(fates);
+    }
+    rare.push(format!(
         "{done} done, {} dead, {given_up_twice} of them several times, once more than needed: {superfluous} ({}), {:?}, {losses} connections to RabbitMQ lost, {} perhaps put in twice",
         facts.dead.len(),
         excuses.join(", "),
         entries.events,
         facts.doubtful.len()
-    ))
+    ));
+    Ok(rare.join("\n"))
 }
 
 impl Facts {
