@@ -93,7 +93,7 @@ async fn a_chat_and_a_web_socket_go_through_tls_by_name_and_by_address() {
 #[tokio::test]
 async fn a_chat_over_tls_comes_back_when_its_server_does() {
     let authority = Authority::named("ours");
-    let mut server = Hubcast::start_to_return().await;
+    let mut server = Hubcast::start_to_return(&[]).await;
     let nginx = Nginx::with_tls(&server, &authority.issue(&HERE)).await;
     let url = format!("https://localhost:{}/chatHub", nginx.port());
     let (mut ada, mut to_ada) = trusting(&authority.file(), &["chat", &url, "--user", "ada"]);
