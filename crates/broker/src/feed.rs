@@ -1,18 +1,28 @@
 //! A feed: a durable fanout exchange, which hands what is published to it to all of its queues.
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
 use lapin::options::{
     BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::name::Name;
 use crate::publisher::Message;
 use crate::trouble::Trouble;
+use crate::while_connected;
 
 /// How many messages are delivered ahead of being acknowledged.
 const AHEAD: u16 = 100;
+
+/// How often exchange and binding are declared anew. Whoever deletes an exchange takes its bindings away, and nobody is told.
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// The queue through which somebody receives what comes.
 #[derive(Debug, Clone)]
@@ -29,12 +39,23 @@ pub enum FeedQueue {
 #[derive(Debug, Clone)]
 pub struct Feed {
     exchange: Name,
+    again: Duration,
 }
 
 impl Feed {
     /// Names it; nothing is asked of RabbitMQ.
     pub fn new(exchange: Name) -> Self {
-        Self { exchange }
+        Self {
+            exchange,
+            again: AGAIN,
+        }
+    }
+
+    /// How often a [`Subscription`] declares exchange and binding anew: once a minute by default. Must not be zero.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn declared_every(self, again: Duration) -> Self {
+        Self { again, ..self }
     }
 
     /// The name of the exchange.
@@ -64,54 +85,114 @@ impl Feed {
     /// Declares the exchange, binds a queue to it, and begins to receive what comes, to be acknowledged, a hundred messages ahead at most.
     pub async fn subscribe(
         &self,
+        channel: Channel,
+        queue: &FeedQueue,
+    ) -> Result<Subscription, Trouble> {
+        let subscribing = self.consume(&channel, queue);
+        let (queue, consumer) = while_connected(&channel, subscribing).await??;
+        let mut again = interval_at(Instant::now() + self.again, self.again);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Subscription {
+            feed: self.clone(),
+            channel,
+            queue,
+            consumer,
+            again,
+        })
+    }
+
+    async fn consume(
+        &self,
         channel: &Channel,
         queue: &FeedQueue,
-    ) -> Result<Consumer, Trouble> {
-        self.declare(channel).await?;
-        let queue = self.bind(channel, queue).await?;
+    ) -> Result<(ShortString, Consumer), Trouble> {
+        let queue = declare_queue(channel, queue).await?;
+        self.bind(channel, &queue).await?;
         channel.basic_qos(AHEAD, BasicQosOptions::default()).await?;
         let what = format!("reading the queue '{queue}'");
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel.basic_consume(queue, ShortString::default(), options, arguments);
-        consumer.await.map_err(Trouble::asking(what))
+        let nameless = ShortString::default();
+        let consumer = channel.basic_consume(queue.clone(), nameless, options, arguments);
+        let consumer = consumer.await.map_err(Trouble::asking(what))?;
+        Ok((queue, consumer))
     }
 
-    /// Declares and binds a queue, and gives its name.
-    async fn bind(&self, channel: &Channel, queue: &FeedQueue) -> Result<ShortString, Trouble> {
-        let durable = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        let mut arguments = FieldTable::default();
-        let (name, options) = match queue {
-            FeedQueue::Own => {
-                let own = QueueDeclareOptions {
-                    exclusive: true,
-                    auto_delete: true,
-                    ..QueueDeclareOptions::default()
-                };
-                (ShortString::default(), own)
-            }
-            FeedQueue::Shared(name) => (name.to_short(), durable),
-            FeedQueue::InTurn(name) => {
-                let argument = ShortString::from("x-single-active-consumer");
-                arguments.insert(argument, AMQPValue::Boolean(true));
-                (name.to_short(), durable)
-            }
-        };
-        let what = format!("declaring the queue '{name}'");
-        let declared = channel.queue_declare(name, options, arguments);
-        let queue = declared
-            .await
-            .map_err(Trouble::asking(what))?
-            .name()
-            .clone();
+    /// Makes sure that the exchange is there, and that it hands what comes to this queue.
+    async fn bind(&self, channel: &Channel, queue: &ShortString) -> Result<(), Trouble> {
+        self.declare(channel).await?;
         let exchange = self.exchange.to_short();
         let what = format!("binding the queue '{queue}' to the exchange '{exchange}'");
         let (options, nothing) = (QueueBindOptions::default(), ShortString::default());
         let arguments = FieldTable::default();
         let bound = channel.queue_bind(queue.clone(), exchange, nothing, options, arguments);
-        bound.await.map_err(Trouble::asking(what))?;
-        Ok(queue)
+        bound.await.map_err(Trouble::asking(what))
+    }
+}
+
+/// Declares a queue, and gives its name.
+async fn declare_queue(channel: &Channel, queue: &FeedQueue) -> Result<ShortString, Trouble> {
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let mut arguments = FieldTable::default();
+    let (name, options) = match queue {
+        FeedQueue::Own => {
+            let own = QueueDeclareOptions {
+                exclusive: true,
+                auto_delete: true,
+                ..QueueDeclareOptions::default()
+            };
+            (ShortString::default(), own)
+        }
+        FeedQueue::Shared(name) => (name.to_short(), durable),
+        FeedQueue::InTurn(name) => {
+            let argument = ShortString::from("x-single-active-consumer");
+            arguments.insert(argument, AMQPValue::Boolean(true));
+            (name.to_short(), durable)
+        }
+    };
+    let what = format!("declaring the queue '{name}'");
+    let declared = channel.queue_declare(name, options, arguments).await;
+    Ok(declared.map_err(Trouble::asking(what))?.name().clone())
+}
+
+/// What a feed brings, on one channel, for as long as that is there.
+///
+/// Whoever deletes the exchange takes the binding of the queue with it, and leaves channel and consumer as they were; so exchange and binding are declared anew once a minute. What is
+/// published between the deletion and that does not come.
+pub struct Subscription {
+    feed: Feed,
+    channel: Channel,
+    queue: ShortString,
+    consumer: Consumer,
+    again: Interval,
+}
+
+impl Subscription {
+    /// Waits for the next message, which is to be [acknowledged](crate::acknowledge). Whoever gives up waiting loses none.
+    pub async fn next(&mut self) -> Result<Delivery, Trouble> {
+        loop {
+            tokio::select! {
+                delivery = while_connected(&self.channel, self.consumer.next()) => {
+                    let gone = || Trouble::lost("its queue is gone");
+                    return Ok(delivery?.ok_or_else(gone)??);
+                }
+                _ = self.again.tick() => {
+                    let binding = self.feed.bind(&self.channel, &self.queue);
+                    while_connected(&self.channel, binding).await??;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Subscription")
+            .field("feed", &self.feed)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ mod url;
 
 pub use lapin;
 
-pub use feed::{Feed, FeedQueue};
+pub use feed::{Feed, FeedQueue, Subscription};
 pub use link::{Link, LinkStatus};
 pub use name::{InvalidName, Name, TaskQueue};
 pub use publisher::{Confirming, Message, PublishError, Publisher};

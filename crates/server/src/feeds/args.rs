@@ -32,6 +32,8 @@ pub(crate) struct PublishArgs {
 
 Every message is one line: a line break in it is shown as \u{23ce}. At a terminal, other control characters are shown as their pictures.
 
+An exchange that somebody deletes is declared and listened to anew within a minute; what is published in between is not received.
+
 Exit status: 0 when it is told to end, or when nobody reads its output any more; 1 if RabbitMQ refuses something; 2 for a wrong command line.")]
 pub(crate) struct SubscribeArgs {
     #[command(flatten)]

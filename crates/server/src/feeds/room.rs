@@ -5,11 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hubcast::{BackplaneStatus, HubContext};
 use hubcast_broker::lapin::Channel;
-use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge, while_connected};
+use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -153,12 +152,11 @@ impl Speaker {
         let mut ending = self.ending.clone();
         let source = Feed::new(feed.exchange.clone());
         let queue = FeedQueue::InTurn(feed.queue.clone());
-        let subscribing = source.subscribe(&channel, &queue);
-        let mut deliveries = while_connected(&channel, subscribing).await??;
+        let mut subscription = source.subscribe(channel, &queue).await?;
         self.trouble.send_replace(None);
         loop {
             let next = async {
-                let delivery = while_connected(&channel, deliveries.next()).await;
+                let delivery = subscription.next().await;
                 all_servers_hear(chat).await;
                 delivery
             };
@@ -166,9 +164,6 @@ impl Speaker {
                 biased;
                 _ = ending.wait_for(|it| *it) => return Ok(()),
                 delivery = next => delivery?,
-            };
-            let Some(delivery) = delivery.transpose()? else {
-                return Err(Trouble::lost("its queue is gone"));
             };
             let text = String::from_utf8_lossy(&delivery.data);
             let said = (feed.exchange.as_str(), fitting(&text));

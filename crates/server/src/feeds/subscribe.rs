@@ -3,8 +3,7 @@
 use std::io;
 
 use anyhow::{Context, anyhow};
-use futures_util::StreamExt;
-use hubcast_broker::{Feed, FeedQueue, Link, Name, Trouble, acknowledge, while_connected};
+use hubcast_broker::{Feed, FeedQueue, Link, Name, acknowledge};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -18,16 +17,12 @@ pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow:
     let (ending, is_ending) = watch::channel(false);
     let mut course = std::pin::pin!(link.run(async |channel| {
         let mut is_ending = is_ending.clone();
-        let subscribing = feed.subscribe(&channel, &queue);
-        let mut consumer = while_connected(&channel, subscribing).await??;
+        let mut subscription = feed.subscribe(channel, &queue).await?;
         loop {
             let delivery = tokio::select! {
                 biased;
                 _ = is_ending.wait_for(|it| *it) => return Ok(Ok(())),
-                delivery = while_connected(&channel, consumer.next()) => delivery?,
-            };
-            let Some(delivery) = delivery.transpose()? else {
-                return Err(Trouble::lost("its queue is gone"));
+                delivery = subscription.next() => delivery?,
             };
             let text = String::from_utf8_lossy(&delivery.data);
             if let Err(error) = output.line("Received", &text).await {
