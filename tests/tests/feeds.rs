@@ -13,7 +13,7 @@ use end_to_end::process::Process;
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{RabbitMq, Terminal};
 use lapin::ExchangeKind;
-use lapin::options::ExchangeDeclareOptions;
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::FieldTable;
 use nix::sys::signal::Signal;
 
@@ -159,6 +159,29 @@ async fn nothing_that_was_confirmed_is_lost_when_everybody_dies_once() {
     // The same of a writer and a reader that lost their connections. What was acknowledged before that comes once more, too, if RabbitMQ had not written it to its disk,
     // which it does now and then.
     assert!(twice(after) <= most, "{} later", twice(after));
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_deleted_is_made_anew_by_whoever_publishes() {
+    let rabbitmq = RabbitMq::start().await;
+    let (mut writer, mut pipe) = publish(&rabbitmq, &[]);
+    writeln!(pipe, "before").expect("it reads");
+    lines(&writer, 1).await;
+    let channel = rabbitmq.channel().await;
+    let deleted = channel.exchange_delete("logs".into(), ExchangeDeleteOptions::default());
+    deleted.await.expect("it is deleted");
+    writeln!(pipe, "again").expect("it reads");
+    lines(&writer, 2).await;
+    // A queue that is bound now gets what comes now.
+    let reader = subscribe(&rabbitmq, &["--queue", "archive"]);
+    rabbitmq.queue_becomes("archive", 0, 1).await;
+    writeln!(pipe, "heard").expect("it reads");
+    lines(&reader, 1).await;
+    assert_eq!(marked(&reader.stdout(), RECEIVED), ["heard"]);
+    drop(pipe);
+    let status = writer.exit(DEADLINE).await;
+    assert!(status.success(), "{}", writer.output());
+    assert_eq!(marked(&writer.stdout(), SENT), ["before", "again", "heard"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::backoff::Backoff;
 use crate::link::Link;
 use crate::name::short;
-use crate::trouble::{Refusal, Trouble, describe, is_refusal};
+use crate::trouble::{Refusal, Trouble, describe, is_not_found, is_refusal};
 use crate::{CHECK, while_connected};
 
 /// How many messages wait for a confirmation at most, and how many more for being sent.
@@ -64,8 +65,8 @@ impl Message {
 /// Why a message is not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// RabbitMQ does not take it, or closed the channel over what was published: such an exchange does not exist, or this user may not
-    /// publish there, or the message is too big.
+    /// RabbitMQ does not take it, or closed the channel over what was published: such an exchange does not exist, though everything was declared, or this user may
+    /// not publish there, or the message is too big.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// No queue got it; only with [`Publisher::mandatory`].
@@ -117,7 +118,7 @@ impl Publisher {
     /// For messages whose receivers are nobody's business, as with a fanout exchange: confirmed even if there is no queue for them. They are sent in the order of the
     /// calls, and up to 256 are under way at once.
     ///
-    /// `declare` runs first on every channel.
+    /// `declare` runs first on every channel. When somebody has deleted what it declares, it runs once more, and what is not confirmed is sent again.
     pub fn new<F>(link: &Link, declare: impl Fn(Channel) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), Trouble>> + Send + 'static,
@@ -214,6 +215,7 @@ async fn publish_all(
     let mut backoff = Backoff::new();
     // What has to be sent first, since it was before.
     let mut left = VecDeque::new();
+    let mut is_missing = false;
     loop {
         if left.is_empty() {
             match entries.recv().await {
@@ -227,10 +229,12 @@ async fn publish_all(
             mandatory,
             unconfirmed,
             under_way: VecDeque::new(),
+            is_missing,
         };
         let Err(trouble) = lane.serve(&declare, &mut left, &mut entries).await else {
             return;
         };
+        is_missing = lane.is_missing;
         lane.settle(trouble, &mut left);
         backoff.rest(began.elapsed()).await;
     }
@@ -243,6 +247,8 @@ struct Lane {
     unconfirmed: usize,
     /// In the order in which they were sent.
     under_way: VecDeque<(Entry, PublisherConfirm)>,
+    /// Whether RabbitMQ has said that there is no such exchange, and confirmed nothing since.
+    is_missing: bool,
 }
 
 impl Lane {
@@ -322,7 +328,7 @@ impl Lane {
             message.properties.clone(),
         );
         let sent = while_connected(&self.channel, sent).await;
-        match sent.and_then(|sent| sent.map_err(publishing)) {
+        match sent.and_then(|sent| sent.map_err(|error| self.trouble(&error))) {
             Ok(confirm) => {
                 self.under_way.push_back((entry, confirm));
                 Ok(())
@@ -338,7 +344,9 @@ impl Lane {
 
     /// The first of those under way has its answer.
     fn confirmed(&mut self, confirmed: lapin::Result<Confirmation>) -> Result<(), Trouble> {
-        let answer = match confirmed.map_err(publishing)? {
+        let confirmed = confirmed.map_err(|error| self.trouble(&error))?;
+        self.is_missing = false;
+        let answer = match confirmed {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 Err(PublishError::Returned(returned.reply_text.to_string()))
@@ -355,6 +363,19 @@ impl Lane {
             entry.answer(answer);
         }
         Ok(())
+    }
+
+    /// What an error of the channel means. An exchange that is not there was deleted after it was declared, so it is declared once more; if it is not there then either, nobody has
+    /// declared it.
+    fn trouble(&mut self, error: &lapin::Error) -> Trouble {
+        let reason = describe(error);
+        if !is_refusal(error) {
+            return Trouble::Lost(reason);
+        }
+        if is_not_found(error) && !mem::replace(&mut self.is_missing, true) {
+            return Trouble::Lost(reason);
+        }
+        Trouble::Refused(Refusal(format!("publishing: {reason}")))
     }
 
     /// The channel is gone: what was under way is sent again, in its order and before what has not been sent, or told so.
@@ -383,12 +404,4 @@ fn again_or_answered(entry: Entry, trouble: &Trouble) -> Option<Entry> {
     };
     entry.answer(Err(error));
     None
-}
-
-fn publishing(error: lapin::Error) -> Trouble {
-    if is_refusal(&error) {
-        Trouble::Refused(Refusal(format!("publishing: {}", describe(&error))))
-    } else {
-        error.into()
-    }
 }

@@ -70,6 +70,11 @@ pub(crate) fn is_precondition(error: &Error) -> bool {
         && matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
+/// Whether what was spoken of is not there: `NOT_FOUND`.
+pub(crate) fn is_not_found(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
+}
+
 /// Whether RabbitMQ will not let this user in, or not to this virtual host, rather than not being able to.
 pub(crate) fn is_no_entry(error: &Error) -> bool {
     // ACCESS_REFUSED, RESOURCE_LOCKED, NOT_ALLOWED.

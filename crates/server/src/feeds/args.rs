@@ -18,6 +18,7 @@ pub(crate) const DEFAULT_AMQP: &str = "amqp://127.0.0.1:5672";
   tail -f app.log | hubcast publish --amqp amqp://me:secret@10.0.0.5
 
 While RabbitMQ is away, lines wait. A line whose confirmation was lost with the connection is published again, so it may arrive twice.
+An exchange that somebody deletes is made anew when the next line is published.
 
 Exit status: 0 after every line of the input was confirmed; 1 otherwise; 2 for a wrong command line.")]
 pub(crate) struct PublishArgs {
