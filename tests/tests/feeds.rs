@@ -185,6 +185,22 @@ async fn an_exchange_that_is_deleted_is_made_anew_by_whoever_publishes() {
 }
 
 #[tokio::test]
+async fn lines_that_are_no_text_are_published_as_they_are() {
+    let rabbitmq = RabbitMq::start().await;
+    let mut reader = subscribe(&rabbitmq, &["--queue", "kept"]);
+    rabbitmq.queue_becomes("kept", 0, 1).await;
+    reader.signal(Signal::SIGTERM);
+    assert!(reader.exit(DEADLINE).await.success());
+    let (mut writer, mut pipe) = publish(&rabbitmq, &[]);
+    pipe.write_all(b"M\xe4rz\n\xff\0\r\n").expect("it reads");
+    drop(pipe);
+    assert!(writer.exit(DEADLINE).await.success());
+    let told = ["M\u{fffd}rz", "\u{fffd}\0"];
+    assert_eq!(marked(&writer.stdout(), SENT), told);
+    assert_eq!(rabbitmq.drain("kept").await, [&b"M\xe4rz"[..], b"\xff\0"]);
+}
+
+#[tokio::test]
 async fn messages_are_one_line_each_and_wait_for_whoever_reads_them_next() {
     let rabbitmq = RabbitMq::start().await;
     let mut reader = subscribe(&rabbitmq, &["--queue", "kept"]);

@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Tasks(console::TasksArgs),
     /// Publish lines to an exchange of RabbitMQ.
     ///
-    /// Every line of the input becomes a persistent message, and is told of as ` [x] Sent: line` once RabbitMQ has confirmed it.
+    /// Every line of the input becomes a persistent message of the same bytes, and is told of as ` [x] Sent: line` once RabbitMQ has confirmed it.
     Publish(feeds::PublishArgs),
     /// Print what is published to an exchange of RabbitMQ.
     ///

@@ -80,14 +80,24 @@ impl Reading {
     }
 }
 
-/// Reads standard input to its end, in a thread that nobody has to wait for.
+/// Reads standard input to its end as text, in which replacement characters stand for what is none.
 pub(crate) fn read_pipe() -> Lines {
+    read(|line| String::from_utf8_lossy(&line).into_owned())
+}
+
+/// Reads standard input to its end, as it is.
+pub(crate) fn read_bytes() -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    read(|line| line)
+}
+
+/// In a thread that nobody has to wait for.
+fn read<T: Send + 'static>(made_of: fn(Vec<u8>) -> T) -> mpsc::Receiver<io::Result<T>> {
     let (sender, lines) = mpsc::channel(WAITING);
     thread::spawn(move || {
         let mut input = io::stdin().lock();
         while let Some(line) = next_line(&mut input).transpose() {
             let is_last = line.as_ref().is_err_and(|error| !is_too_long(error));
-            if sender.blocking_send(line).is_err() || is_last {
+            if sender.blocking_send(line.map(made_of)).is_err() || is_last {
                 return;
             }
         }
@@ -100,7 +110,7 @@ fn is_too_long(error: &io::Error) -> bool {
 }
 
 /// The next line, if there is one. Of one that is too long nothing is left.
-fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
     input.by_ref().take(most + 1).read_until(b'\n', &mut line)?;
@@ -117,7 +127,7 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
         let text = format!("a line has more than {MAX_LINE} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
-    Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+    Ok(Some(line))
 }
 
 #[cfg(test)]
@@ -131,18 +141,19 @@ mod tests {
         let mut input = text.as_bytes();
         let mut next = || next_line(&mut input);
         for expected in ["one", "", "two", &long] {
-            assert_eq!(next().unwrap().unwrap(), expected);
+            assert_eq!(next().unwrap().unwrap(), expected.as_bytes());
         }
         assert!(is_too_long(&next().unwrap_err()));
-        assert_eq!(next().unwrap().unwrap(), "b\u{e9}");
-        assert_eq!(next().unwrap().unwrap(), "last");
+        assert_eq!(next().unwrap().unwrap(), "b\u{e9}".as_bytes());
+        assert_eq!(next().unwrap().unwrap(), b"last");
         assert!(next().unwrap().is_none());
     }
 
     #[test]
-    fn bytes_that_are_no_text_end_nothing() {
-        let mut input = &b"a\xffb\nc"[..];
-        assert_eq!(next_line(&mut input).unwrap().unwrap(), "a\u{fffd}b");
-        assert_eq!(next_line(&mut input).unwrap().unwrap(), "c");
+    fn bytes_that_are_no_text_are_left_as_they_are() {
+        let mut input = &b"a\xffb\r\n\xe4\r\0"[..];
+        assert_eq!(next_line(&mut input).unwrap().unwrap(), b"a\xffb");
+        assert_eq!(next_line(&mut input).unwrap().unwrap(), b"\xe4\r\0");
+        assert!(next_line(&mut input).unwrap().is_none());
     }
 }

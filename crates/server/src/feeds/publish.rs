@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::output::Output;
 use super::{note, refused, told_to_end};
-use crate::console::input::read_pipe;
+use crate::console::input::read_bytes;
 
 /// How many lines wait for their confirmation to be told.
 const UNCONFIRMED: usize = 256;
@@ -48,14 +48,14 @@ pub(super) async fn run(link: &Link, feed: Feed) -> anyhow::Result<()> {
 async fn publish(
     publisher: &Publisher,
     feed: &Feed,
-    sent: mpsc::Sender<(String, Confirming)>,
+    sent: mpsc::Sender<(Vec<u8>, Confirming)>,
 ) -> usize {
     let mut refused = 0;
-    let mut lines = read_pipe();
+    let mut lines = read_bytes();
     while let Some(line) = lines.recv().await {
         match line {
             Ok(line) => {
-                let confirming = publisher.begin(feed.message(line.as_str())).await;
+                let confirming = publisher.begin(feed.message(line.clone())).await;
                 if sent.send((line, confirming)).await.is_err() {
                     break;
                 }
@@ -70,7 +70,7 @@ async fn publish(
 }
 
 async fn tell(
-    mut confirmations: mpsc::Receiver<(String, Confirming)>,
+    mut confirmations: mpsc::Receiver<(Vec<u8>, Confirming)>,
     confirmed: &Cell<usize>,
 ) -> anyhow::Result<()> {
     let output = Output::open();
@@ -81,7 +81,7 @@ async fn tell(
             Err(error) => return Err(error.into()),
         }
         confirmed.set(confirmed.get() + 1);
-        let told = output.line("Sent", &line).await;
+        let told = output.line("Sent", &String::from_utf8_lossy(&line)).await;
         told.context("standard output cannot be written")?;
     }
     Ok(())
