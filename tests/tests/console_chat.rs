@@ -10,8 +10,8 @@ use std::process::{ChildStdin, Stdio};
 
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
-use end_to_end::wait::{DEADLINE, within};
-use end_to_end::{Client, Hubcast, RedisServer};
+use end_to_end::wait::{DEADLINE, until, within};
+use end_to_end::{Client, Hubcast, RedisServer, Relay};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -123,6 +123,32 @@ async fn a_chat_comes_back_after_a_restart_and_sends_what_was_said_meanwhile() {
     prints(&mut ada, "mira: welcome").await;
     drop(to_ada);
     assert_eq!(ada.exit(DEADLINE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_lets_in_and_hangs_up_is_given_more_and_more_time() {
+    let server = Hubcast::start(&[]).await;
+    let relay = Relay::to(server.authority()).await;
+    let base = format!("http://{}", relay.authority());
+    let (mut ada, mut to_ada) = chat(&base, "ada", &[]);
+    writeln!(to_ada, "before").unwrap();
+    prints(&mut ada, "ada: before").await;
+    let times = async |text: &str, times: usize| {
+        until(DEADLINE, text, async || match ada.stderr() {
+            told if told.matches(text).count() == times => Ok(()),
+            told => Err(told),
+        })
+        .await;
+    };
+    for lost in 1..=2 {
+        relay.cut();
+        times("back again", lost).await;
+    }
+    relay.cut();
+    times("the connection is lost again", 2).await;
+    let told = ada.stderr();
+    assert!(told.contains("; reconnecting in 2 s"), "{told}");
+    assert!(told.contains("; reconnecting in 5 s"), "{told}");
 }
 
 #[tokio::test]

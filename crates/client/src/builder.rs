@@ -130,6 +130,9 @@ impl HubConnectionBuilder {
 
     /// Makes a lost connection anew: at once and, while that fails, after 2, 10 and 30 more seconds, as the stock clients do. Off
     /// by default. The first start is never tried again.
+    ///
+    /// What was before does not count once there is a connection, as with the stock clients: a server that lets in and hangs up at once is come back to at once, again and again. A
+    /// policy of your own ([`Self::automatic_reconnect_with`]) can remember when it was last asked, and wait.
     pub fn automatic_reconnect(mut self) -> Self {
         self.retry = Some(RetryPolicy::stock());
         self
