@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::process::ChildStdin;
+use std::process::{ChildStdin, Stdio};
 
 use end_to_end::Hubcast;
 use end_to_end::hubcast::command;
@@ -172,6 +173,26 @@ async fn a_line_that_cannot_be_sent_is_told_and_costs_the_others_nothing() {
     let told = process.stderr();
     assert!(told.contains("more than 1048576 bytes"), "{told}");
     assert!(told.contains("1 of the lines were not sent"), "{told}");
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_is_an_error_though_everything_else_went_well() {
+    let server = Hubcast::start(&[]).await;
+    let mut command = command();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let child = command
+        .args(["connect", &format!("ws://{}/echo", server.authority())])
+        .stdin(Stdio::piped())
+        .stdout(full);
+    let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "hello").unwrap();
+    drop(input);
+    let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let output = within(DEADLINE, "the end", waiting).await.unwrap().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("standard output cannot be written"), "{told}");
 }
 
 #[tokio::test]

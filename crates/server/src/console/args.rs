@@ -62,8 +62,8 @@ pub(crate) struct ChatArgs {
   echo hello | hubcast connect ws://127.0.0.1:8080/echo
 
 Exit status: 0 if the connection was closed by this side, or by the server with
-1000; 1 if there was none, if it ended otherwise, or if a line was not sent; 2
-for a wrong command line.")]
+1000; 1 if there was none, if it ended otherwise, or if a line was not sent or
+a message not written; 2 for a wrong command line.")]
 pub(crate) struct ConnectArgs {
     /// What to connect to: ws://host:port/path, or with TLS wss://host/path.
     pub(crate) url: String,

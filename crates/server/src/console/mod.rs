@@ -10,6 +10,7 @@ mod socket;
 mod tasks;
 pub(crate) mod text;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use screen::{Printing, Screen};
 
 /// How long the last lines may take to appear above an input line.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+const UNWRITABLE: &str = "standard output cannot be written";
 
 /// Chats until the end of the input.
 pub(crate) fn run_chat(args: ChatArgs) -> anyhow::Result<()> {
@@ -54,8 +57,8 @@ fn run(course: impl AsyncFnOnce(&mut Console) -> anyhow::Result<()>) -> anyhow::
     let outcome = runtime.block_on(async {
         let mut console = Console::open()?;
         let outcome = course(&mut console).await;
-        console.close().await;
-        outcome
+        let shown = console.close().await;
+        outcome.and(shown)
     });
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
@@ -122,29 +125,31 @@ impl Console {
     async fn left(&mut self) -> anyhow::Result<()> {
         tokio::select! {
             () = self.wishes.expressed() => Ok(()),
-            Err(error) = self.printing.ended() => Err(error).context("standard output cannot be written"),
+            Err(error) = self.printing.ended() => Err(error).context(UNWRITABLE),
         }
     }
 
-    /// Shows what waits to be shown, and gives the terminal back.
-    async fn close(mut self) {
+    /// Shows what waits to be shown, and gives the terminal back. Fails if something could not be shown, and nobody knows it yet.
+    async fn close(mut self) -> anyhow::Result<()> {
         let is_interactive = self.reading.is_some();
+        let mut outcome = Ok(());
         if let Some(reading) = self.reading.take() {
             // Nothing is shown while history is searched; that ends with the input line.
-            let _ = timeout(LAST_LINES, shown(&self.screen, &mut self.printing)).await;
+            let shown = timeout(LAST_LINES, shown(&self.screen, &mut self.printing)).await;
+            outcome = shown.unwrap_or(Ok(()));
             reading.end().await;
         }
         tokio::select! {
-            () = shown(&self.screen, &mut self.printing) => {}
+            shown = shown(&self.screen, &mut self.printing) => outcome = outcome.and(shown),
             // A pipe that nobody reads; ending the editor looks like the same wish.
             () = self.wishes.expressed(), if !is_interactive => {}
         }
+        outcome.context(UNWRITABLE)
     }
 }
 
 /// Waits until everything is shown; nothing comes after it.
-async fn shown(screen: &Screen, printing: &mut Printing) {
+async fn shown(screen: &Screen, printing: &mut Printing) -> io::Result<()> {
     screen.end().await;
-    // Has been told, if it failed.
-    let _ = printing.ended().await;
+    printing.ended().await
 }
