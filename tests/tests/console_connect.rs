@@ -26,7 +26,7 @@ fn connect(url: &str) -> (Process, ChildStdin) {
 async fn connected() -> (Process, ChildStdin, WebSocketStream<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (process, input) = connect(&format!("ws://{address}/path?query"));
+    let (process, input) = connect(&format!("Ws://{address}/path?query"));
     let accepting = async { accept_async(listener.accept().await.unwrap().0).await };
     let socket = within(DEADLINE, "a WebSocket", accepting).await.unwrap();
     (process, input, socket)
@@ -202,7 +202,7 @@ async fn what_cannot_be_connected_to_is_refused_with_the_reason() {
     let nameless = format!("{elsewhere}api/chat");
     for (url, reason) in [
         ("ws://127.0.0.1:1/", "is a server running there?"),
-        ("wss://127.0.0.1:1/", "is a server running there?"),
+        ("WSS://127.0.0.1:1/", "is a server running there?"),
         ("http://127.0.0.1:1/", "begins with ws://"),
         ("nonsense", "begins with ws://"),
         ("ws://", "ws://127.0.0.1:8080/path"),

@@ -93,15 +93,15 @@ pub(super) async fn run(console: &mut Console, args: &ConnectArgs) -> anyhow::Re
 /// Where to ask, and the request for a WebSocket.
 fn target(url: &str) -> anyhow::Result<(Address, Request)> {
     let example = "write a URL such as ws://127.0.0.1:8080/path";
-    let scheme = url
-        .split_once("://")
-        .map(|(scheme, _)| scheme.to_lowercase());
-    let tls = match scheme.as_deref() {
-        Some("ws") => false,
-        Some("wss") => true,
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    // In capital letters it means the same, but not to everybody.
+    let scheme = scheme.to_lowercase();
+    let tls = match &*scheme {
+        "ws" => false,
+        "wss" => true,
         _ => bail!("the URL of a WebSocket begins with ws:// or wss://: {example}"),
     };
-    let request = url
+    let request = format!("{scheme}://{rest}")
         .into_client_request()
         .with_context(|| format!("this is no URL: {example}"))?;
     let uri = request.uri();
@@ -228,5 +228,26 @@ impl Closed {
             return Ok(());
         }
         bail!("the server closed the connection {text}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_may_be_in_capital_letters() {
+        for (url, tls, port) in [
+            ("WS://Host/Path?A", false, 80),
+            ("Wss://Host/Path?A", true, 443),
+        ] {
+            let (address, request) = target(url).unwrap();
+            assert_eq!((address.tls, address.port), (tls, port), "{url}");
+            assert_eq!(request.uri().path_and_query().unwrap(), "/Path?A", "{url}");
+        }
+        for wrong in ["HTTP://host/", "ws:/host", "://host", ""] {
+            let error = target(wrong).unwrap_err().to_string();
+            assert!(error.contains("begins with ws://"), "{wrong}: {error}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use hubcast_tls::Stream;
 use tokio::net::TcpStream;
 
 /// Where a server is, and how it is spoken to.
+#[derive(Debug)]
 pub(super) struct Address {
     /// Whether with TLS.
     tls: bool,
