@@ -13,8 +13,8 @@ use end_to_end::process::Process;
 use end_to_end::wait::{DEADLINE, until};
 use end_to_end::{RabbitMq, Terminal};
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use nix::sys::signal::Signal;
 
 /// A broker that comes back is found after five seconds at most, and may have much to write by then.
@@ -243,6 +243,31 @@ async fn messages_are_one_line_each_and_wait_for_whoever_reads_them_next() {
             .iter()
             .all(|text| *text == "now")
     );
+}
+
+#[tokio::test]
+async fn a_queue_that_is_there_is_taken_as_it_is_and_stays_bound() {
+    let rabbitmq = RabbitMq::start().await;
+    let channel = rabbitmq.channel().await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongInt(600_000));
+    let declared = channel.queue_declare("old".into(), durable, arguments);
+    declared.await.expect("a queue");
+    for exchange in ["logs", "audit"] {
+        let mut reader = subscribe(&rabbitmq, &["--queue", "old", "--exchange", exchange]);
+        rabbitmq.queue_becomes("old", 0, 1).await;
+        rabbitmq.publish(exchange, "", exchange.as_bytes()).await;
+        lines(&reader, 1).await;
+        reader.signal(Signal::SIGTERM);
+        assert!(reader.exit(DEADLINE).await.success());
+        assert_eq!(marked(&reader.stdout(), RECEIVED), [exchange]);
+    }
+    rabbitmq.publish("logs", "", b"both").await;
+    rabbitmq.queue_becomes("old", 1, 0).await;
 }
 
 #[tokio::test]

@@ -13,9 +13,10 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use crate::link::Link;
 use crate::name::Name;
 use crate::publisher::Message;
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, is_not_found, is_refusal};
 use crate::while_connected;
 
 /// How many messages are delivered ahead of being acknowledged.
@@ -29,7 +30,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 pub enum FeedQueue {
     /// One for this channel's connection alone, and gone with it.
     Own,
-    /// A durable one, which keeps what comes while nobody receives. All who receive from it share what comes.
+    /// A durable one, which keeps what comes while nobody receives. All who receive from it share what comes. One that is there is taken as it is, with arguments of its own.
     Shared(Name),
     /// A durable one as well, of which one receives everything, in order, until that one goes; then another does. RabbitMQ's single active consumer.
     InTurn(Name),
@@ -83,12 +84,15 @@ impl Feed {
     }
 
     /// Declares the exchange, binds a queue to it, and begins to receive what comes, to be acknowledged, a hundred messages ahead at most.
+    ///
+    /// `channel` is one of this link.
     pub async fn subscribe(
         &self,
+        link: &Link,
         channel: Channel,
         queue: &FeedQueue,
     ) -> Result<Subscription, Trouble> {
-        let subscribing = self.consume(&channel, queue);
+        let subscribing = self.consume(link, &channel, queue);
         let (queue, consumer) = while_connected(&channel, subscribing).await??;
         let mut again = interval_at(Instant::now() + self.again, self.again);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,10 +107,16 @@ impl Feed {
 
     async fn consume(
         &self,
+        link: &Link,
         channel: &Channel,
         queue: &FeedQueue,
     ) -> Result<(ShortString, Consumer), Trouble> {
-        let queue = declare_queue(channel, queue).await?;
+        // First: what is refused leaves no queue behind.
+        self.declare(channel).await?;
+        let queue = match queue {
+            FeedQueue::Shared(name) if is_there(link, name).await? => name.to_short(),
+            queue => declare_queue(channel, queue).await?,
+        };
         self.bind(channel, &queue).await?;
         channel.basic_qos(AHEAD, BasicQosOptions::default()).await?;
         let what = format!("reading the queue '{queue}'");
@@ -117,15 +127,30 @@ impl Feed {
         Ok((queue, consumer))
     }
 
-    /// Makes sure that the exchange is there, and that it hands what comes to this queue.
     async fn bind(&self, channel: &Channel, queue: &ShortString) -> Result<(), Trouble> {
-        self.declare(channel).await?;
         let exchange = self.exchange.to_short();
         let what = format!("binding the queue '{queue}' to the exchange '{exchange}'");
         let (options, nothing) = (QueueBindOptions::default(), ShortString::default());
         let arguments = FieldTable::default();
         let bound = channel.queue_bind(queue.clone(), exchange, nothing, options, arguments);
         bound.await.map_err(Trouble::asking(what))
+    }
+}
+
+/// Whether there is a queue of this name, whatever its arguments. Asked on a channel of its own, which RabbitMQ closes if there is none.
+async fn is_there(link: &Link, queue: &Name) -> Result<bool, Trouble> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let channel = link.channel().await;
+    let looking = channel.queue_declare(queue.to_short(), passive, FieldTable::default());
+    match while_connected(&channel, looking).await? {
+        Ok(_) => Ok(true),
+        Err(error) if is_refusal(&error) && is_not_found(&error) => Ok(false),
+        Err(error) => Err(Trouble::asking(format!("looking for the queue '{queue}'"))(
+            error,
+        )),
     }
 }
 
@@ -178,12 +203,14 @@ impl Subscription {
                     let gone = || Trouble::lost("its queue is gone");
                     return Ok(delivery?.ok_or_else(gone)??);
                 }
-                _ = self.again.tick() => {
-                    let binding = self.feed.bind(&self.channel, &self.queue);
-                    while_connected(&self.channel, binding).await??;
-                }
+                _ = self.again.tick() => while_connected(&self.channel, self.declare()).await??,
             }
         }
+    }
+
+    async fn declare(&self) -> Result<(), Trouble> {
+        self.feed.declare(&self.channel).await?;
+        self.feed.bind(&self.channel, &self.queue).await
     }
 }
 

@@ -75,7 +75,7 @@ async fn an_exchange_that_is_deleted_and_made_anew_is_heard_again() {
     ] {
         let channel = link.channel().await;
         let mut subscription = logs()
-            .subscribe(channel, &queue)
+            .subscribe(&link, channel, &queue)
             .await
             .expect("a subscription");
         hear(&rabbitmq, &mut subscription, "before").await;
@@ -92,7 +92,7 @@ async fn an_exchange_that_has_become_something_else_is_refused() {
     let link = link(&rabbitmq);
     let channel = link.channel().await;
     let logs = logs();
-    let subscribing = logs.subscribe(channel, &FeedQueue::Own);
+    let subscribing = logs.subscribe(&link, channel, &FeedQueue::Own);
     let mut subscription = within(DEADLINE, "a subscription", subscribing)
         .await
         .expect("a subscription");

@@ -40,7 +40,8 @@ pub(crate) struct SubscribeArgs {
     #[command(flatten)]
     pub(crate) exchange: ExchangeArgs,
 
-    /// The durable queue to read, which is made if it is not there. It keeps what is published while nobody reads it; several who read it share what comes.
+    /// The queue to read, which is made if it is not there, and otherwise taken as it is, whatever its arguments. A durable one, as is made here, keeps what is published while nobody reads
+    /// it; several who read it share what comes. It keeps what it was bound to: run this with one --exchange after another, and it gets what is published to all of them.
     /// Without one, what is published while there is a connection is received, and nothing else.
     #[arg(long, env = "HUBCAST_QUEUE", value_name = "NAME")]
     pub(crate) queue: Option<Name>,

@@ -109,7 +109,7 @@ fn note(text: &str) {
 /// What to do about it.
 fn refused(refusal: &Refusal) -> anyhow::Error {
     anyhow!(
-        "{refusal}\nAn exchange is used if it is a durable fanout exchange, and a queue if it is a durable one, and if this user may configure, write and read \
-         them. Choose other names, or change this in RabbitMQ."
+        "{refusal}\nAn exchange is used if it is a durable fanout exchange, and a queue as it is, if this user may configure, write and read them. \
+         Choose other names, or change this in RabbitMQ."
     )
 }

@@ -126,10 +126,10 @@ struct Speaker {
 async fn show(link: Link, speaker: Arc<Speaker>) {
     let Speaker { feed, trouble, .. } = &*speaker;
     loop {
-        let speaking = Arc::clone(&speaker);
+        let (speaking, connection) = (Arc::clone(&speaker), link.clone());
         let said = link.run(move |channel| {
-            let speaker = Arc::clone(&speaking);
-            async move { speaker.say(channel).await }
+            let (speaker, link) = (Arc::clone(&speaking), connection.clone());
+            async move { speaker.say(&link, channel).await }
         });
         let Err(refusal) = said.await else {
             return;
@@ -147,12 +147,12 @@ async fn show(link: Link, speaker: Arc<Speaker>) {
 
 impl Speaker {
     /// Says in the room what the exchange brings, until the channel is lost or the server ends.
-    async fn say(&self, channel: Channel) -> Result<(), Trouble> {
+    async fn say(&self, link: &Link, channel: Channel) -> Result<(), Trouble> {
         let Self { feed, chat, .. } = self;
         let mut ending = self.ending.clone();
         let source = Feed::new(feed.exchange.clone());
         let queue = FeedQueue::InTurn(feed.queue.clone());
-        let mut subscription = source.subscribe(channel, &queue).await?;
+        let mut subscription = source.subscribe(link, channel, &queue).await?;
         self.trouble.send_replace(None);
         loop {
             let next = async {

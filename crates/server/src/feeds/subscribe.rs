@@ -17,7 +17,7 @@ pub(super) async fn run(link: &Link, feed: Feed, queue: Option<Name>) -> anyhow:
     let (ending, is_ending) = watch::channel(false);
     let mut course = std::pin::pin!(link.run(async |channel| {
         let mut is_ending = is_ending.clone();
-        let mut subscription = feed.subscribe(channel, &queue).await?;
+        let mut subscription = feed.subscribe(link, channel, &queue).await?;
         loop {
             let delivery = tokio::select! {
                 biased;
