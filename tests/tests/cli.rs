@@ -91,6 +91,48 @@ async fn wrong_values_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_wrong_url_of_rabbitmq_is_answered_with_the_usage_of_the_command() {
+    for (command, usage) in [
+        (&["publish"][..], "Usage: hubcast publish ["),
+        (&["subscribe"], "Usage: hubcast subscribe ["),
+        (&["tasks", "dead"], "Usage: hubcast tasks dead ["),
+        (&["serve"], "Usage: hubcast serve ["),
+        (&[], "Usage: hubcast ["),
+    ] {
+        let arguments = [command, &["--amqp", "http://me:geheim@x"]].concat();
+        let output = run(&arguments, &[]).await;
+        let said = output.stderr;
+        assert_eq!(output.code, Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(usage), "{arguments:?}: {said}");
+        assert!(said.contains("--amqp: "), "{arguments:?}: {said}");
+        assert!(!said.contains("geheim"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_named_on_the_command_line_is_asked_whatever_the_environment_says() {
+    let environment = [("HUBCAST_AMQP", "amqp://127.0.0.1:2")];
+    let server = ["--server", "http://127.0.0.1:1"];
+    for command in ["dead", "retry"] {
+        let arguments = [&["tasks", command][..], &server].concat();
+        let asked = run(&arguments, &environment).await;
+        assert_eq!(asked.code, Some(1), "{}", asked.stderr);
+        let text = "no server at http://127.0.0.1:1";
+        assert!(asked.stderr.contains(text), "{}", asked.stderr);
+
+        let both = [&arguments[..], &["--amqp", "amqp://127.0.0.1:2"]].concat();
+        let both = run(&both, &[]).await;
+        assert_eq!(both.code, Some(2), "{}", both.stderr);
+        let text = "'--server <URL>' cannot be used with '--amqp <URL>'";
+        assert!(both.stderr.contains(text), "{}", both.stderr);
+
+        let only = run(&["tasks", command], &environment).await;
+        let text = "no connection to RabbitMQ at 127.0.0.1:2";
+        assert!(only.stderr.contains(text), "{}", only.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_password_for_redis_is_not_repeated() {
     for redis in [
         "http://user:geheim@127.0.0.1",

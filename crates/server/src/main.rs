@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use hubcast::{AllowedOrigins, HubEndpoint, HubOptions, fold_hub_path};
 use hubcast_backplane::{InvalidUrl, RedisBackplane};
 use hubcast_broker::tasks::{TaskCentre, TaskOptions};
@@ -57,43 +58,73 @@ const WORK_GRACE: Duration = Duration::from_secs(2);
 const REDIS_PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let said = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&said).unwrap_or_else(|error| error.exit());
     let settings = match cli.command {
         Some(Command::Serve(settings)) => settings,
         Some(Command::Bench(args)) => return exit_code(hubcast_bench::run(&args)),
         Some(Command::Chat(args)) => return exit_code(console::run_chat(args)),
         Some(Command::Connect(args)) => return exit_code(console::run_connect(&args)),
         Some(Command::Tasks(args)) => {
-            let url = args.amqp().map(amqp_url);
+            let amqp = args.amqp().filter(|_| !is_server_meant(&said));
+            let url = amqp.map(|text| amqp_url(text, &said));
             return exit_code(console::run_tasks(args, url));
         }
         Some(Command::Publish(args)) => {
-            let url = amqp_url(&args.exchange.amqp);
+            let url = amqp_url(&args.exchange.amqp, &said);
             return exit_code(feeds::run_publish(args, url));
         }
         Some(Command::Subscribe(args)) => {
-            let url = amqp_url(&args.exchange.amqp);
+            let url = amqp_url(&args.exchange.amqp, &said);
             return exit_code(feeds::run_subscribe(args, url));
         }
         None => cli.serve,
     };
     let redis = Backplanes::new(&settings);
-    let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}")));
-    let amqp = settings.amqp.as_deref().map(amqp_url);
+    let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}"), &said));
+    let amqp = settings.amqp.as_deref().map(|text| amqp_url(text, &said));
     exit_code(start(settings, redis, amqp))
 }
 
 /// Where RabbitMQ is.
-fn amqp_url(text: &str) -> AmqpUrl {
+fn amqp_url(text: &str, said: &ArgMatches) -> AmqpUrl {
     let url = text.parse();
-    url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| refuse(&format!("--amqp: {error}")))
+    url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| {
+        refuse(&format!("--amqp: {error}"), said)
+    })
 }
 
 /// Ends the program over a wrong value, like over every other one, but without repeating it: it may hold a password.
-fn refuse(error: &str) -> ! {
-    Cli::command()
+fn refuse(error: &str, said: &ArgMatches) -> ! {
+    command(said)
+        .0
         .error(ErrorKind::ValueValidation, error)
         .exit()
+}
+
+/// The command that was called, for what is said of its usage, and what was said to it.
+fn command(said: &ArgMatches) -> (clap::Command, &ArgMatches) {
+    let (mut command, mut said) = (Cli::command(), said);
+    // Only then do commands know what they are called.
+    command.build();
+    while let Some((name, more)) = said.subcommand() {
+        let Some(inner) = command.find_subcommand(name) else {
+            break;
+        };
+        (command, said) = (inner.clone(), more);
+    }
+    (command, said)
+}
+
+/// Whether `hubcast tasks` asks a server, whatever the environment says of RabbitMQ: who names one on the command line means it.
+fn is_server_meant(said: &ArgMatches) -> bool {
+    let (mut command, said) = command(said);
+    let is_said = |flag| said.value_source(flag) == Some(ValueSource::CommandLine);
+    if is_said("server") && is_said("amqp") {
+        let text = "the argument '--server <URL>' cannot be used with '--amqp <URL>'";
+        command.error(ErrorKind::ArgumentConflict, text).exit();
+    }
+    is_said("server")
 }
 
 /// A connection to Redis for each hub, if there is a Redis.

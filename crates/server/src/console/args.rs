@@ -122,7 +122,7 @@ pub(crate) enum TasksCommand {
 /// Where the tasks are.
 #[derive(Debug, Args)]
 pub(crate) struct Where {
-    /// The RabbitMQ that they are in, such as amqp://user:password@host:5672/vhost, or amqps://.. with TLS. Without it the server is asked.
+    /// The RabbitMQ that they are in, such as amqp://user:password@host:5672/vhost, or amqps://.. with TLS. Without it, or with --server, the server is asked.
     #[arg(long, env = "HUBCAST_AMQP", value_name = "URL", hide_env_values = true)]
     pub(crate) amqp: Option<Secret>,
 
@@ -135,7 +135,7 @@ pub(crate) struct Where {
     )]
     pub(crate) task_queue: TaskQueue,
 
-    /// The server to ask where no RabbitMQ is named; with TLS, https://.
+    /// The server to ask where no RabbitMQ is named; with TLS, https://. Given here, it is asked whatever HUBCAST_AMQP says.
     #[arg(
         long,
         default_value = "http://127.0.0.1:8080",
