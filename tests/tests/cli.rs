@@ -133,6 +133,16 @@ async fn a_server_named_on_the_command_line_is_asked_whatever_the_environment_sa
 }
 
 #[tokio::test]
+async fn a_server_that_has_no_tasks_and_says_nothing_is_told_of_in_a_whole_sentence() {
+    let server = Hubcast::start(&[]).await;
+    let elsewhere = format!("{}/elsewhere", server.url());
+    let asked = run(&["tasks", "dead", "--server", &elsewhere], &[]).await;
+    assert_eq!(asked.code, Some(1));
+    let told = format!("{elsewhere} answered 404 Not Found; is it a Hubcast server?\n");
+    assert!(asked.stderr.ends_with(&told), "{}", asked.stderr);
+}
+
+#[tokio::test]
 async fn a_password_for_redis_is_not_repeated() {
     for redis in [
         "http://user:geheim@127.0.0.1",

@@ -218,5 +218,8 @@ async fn what_cannot_be_connected_to_is_refused_with_the_reason() {
         assert!(told.contains(reason), "{url}: {told}");
         assert!(!told.contains("geheim"), "{url}: {told}");
         assert_eq!(told.lines().count(), 1, "{url}: {told}");
+        if url == nameless {
+            assert!(!told.contains("check the path"), "{told}");
+        }
     }
 }

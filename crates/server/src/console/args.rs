@@ -61,6 +61,9 @@ pub(crate) struct ChatArgs {
 #[command(after_help = "Example:
   echo hello | hubcast connect ws://127.0.0.1:8080/echo
 
+At a terminal, control characters in messages are shown as their pictures. To a
+pipe or a file messages are written as they came.
+
 Exit status: 0 if the connection was closed by this side, or by the server with
 1000; 1 if there was none, if it ended otherwise, or if a line was not sent or
 a message not written; 2 for a wrong command line.")]

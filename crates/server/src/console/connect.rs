@@ -1,5 +1,6 @@
 //! A WebSocket, as it is.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::time::Duration;
@@ -131,9 +132,11 @@ async fn open(address: &Address, request: Request) -> anyhow::Result<Socket> {
     match client_async_with_config(request, socket, Some(config)).await {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(answer)) => bail!(
-            "{address} did not switch to WebSockets, but answered with the status {}{}; check the path of the URL",
-            answer.status().as_u16(),
-            told(answer.body().as_deref().unwrap_or_default())
+            "{address} did not switch to WebSockets, but answered with the status {}",
+            refusal(
+                answer.status().as_u16(),
+                answer.body().as_deref().unwrap_or_default()
+            )
         ),
         Err(error) => {
             let error = error.to_string();
@@ -145,14 +148,20 @@ async fn open(address: &Address, request: Request) -> anyhow::Result<Socket> {
     }
 }
 
-/// The text of an answer, if there is one that people can read: a short one, and no page.
-fn told(body: &[u8]) -> String {
-    match str::from_utf8(body).map(str::trim) {
-        Ok(text) if (1..=LONGEST_TOLD).contains(&text.len()) && !text.starts_with('<') => {
-            format!(" ({})", one_line(text))
-        }
-        _ => String::new(),
+/// A status, and what the server says of it, or what can be done about it: whoever is told what is wrong need not look elsewhere.
+fn refusal(status: u16, body: &[u8]) -> String {
+    match (status, told(body)) {
+        (404, Some(text)) => format!("404 ({text}); check the path of the URL"),
+        (status, Some(text)) => format!("{status} ({text})"),
+        (status, None) => format!("{status}; check the path of the URL"),
     }
+}
+
+/// The text of an answer, if there is one that people can read: a short one, and no page.
+fn told(body: &[u8]) -> Option<Cow<'_, str>> {
+    let text = str::from_utf8(body).ok()?.trim();
+    let is_told = (1..=LONGEST_TOLD).contains(&text.len()) && !text.starts_with('<');
+    is_told.then(|| one_line(text))
 }
 
 /// Sends lines up to the end, or to the one that closes. Returns how many could not be taken.
@@ -234,6 +243,20 @@ impl Closed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_told_what_is_wrong_is_given_no_other_advice() {
+        let path = "; check the path of the URL";
+        for (status, body, text) in [
+            (404, &b""[..], format!("404{path}")),
+            (404, b"no such room", format!("404 (no such room){path}")),
+            (400, b" no\nname ", "400 (no⏎name)".to_owned()),
+            (400, b"<html>", format!("400{path}")),
+            (403, b"\xff", format!("403{path}")),
+        ] {
+            assert_eq!(refusal(status, body), text);
+        }
+    }
 
     #[test]
     fn a_scheme_may_be_in_capital_letters() {

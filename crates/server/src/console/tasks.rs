@@ -145,7 +145,10 @@ async fn ask<T: for<'de> Deserialize<'de>>(
     let body = to_bytes(Body::new(answer.into_body()), MOST_BYTES).await?;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body);
-        bail!("{server} answered {status}: {}", one_line(&text));
+        match text.trim() {
+            "" => bail!("{server} answered {status}; is it a Hubcast server?"),
+            text => bail!("{server} answered {status}: {}", one_line(text)),
+        }
     }
     serde_json::from_slice(&body).with_context(|| format!("{server} is another kind of server"))
 }

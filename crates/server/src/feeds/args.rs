@@ -31,7 +31,7 @@ pub(crate) struct PublishArgs {
   hubcast subscribe                          what is published from now on
   hubcast subscribe --queue archive >> logs  and what was while this was not running
 
-Every message is one line: a line break in it is shown as \u{23ce}. At a terminal, other control characters are shown as their pictures.
+Every message is one line: a line break in it is shown as \u{23ce}. At a terminal, other control characters are shown as their pictures; to a pipe or a file they are written as they came.
 
 An exchange that somebody deletes is declared and listened to anew within a minute; what is published in between is not received.
 
