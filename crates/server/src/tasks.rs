@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many of the tasks that were given up are shown at most.
-const MOST_DEAD: usize = 1000;
+pub(crate) const MOST_DEAD: usize = 1000;
 
 #[derive(Clone)]
 struct Tasks {
@@ -61,8 +61,21 @@ async fn submit(State(tasks): State<Tasks>, request: Request) -> Response {
     }
 }
 
-async fn dead(State(tasks): State<Tasks>) -> Response {
-    match tasks.centre.dead(MOST_DEAD).await {
+/// How many are to be shown.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HowMany {
+    /// As many as are shown at all if it is left out.
+    most: Option<usize>,
+}
+
+async fn dead(State(tasks): State<Tasks>, Query(HowMany { most }): Query<HowMany>) -> Response {
+    let most = most.unwrap_or(MOST_DEAD);
+    if !(1..=MOST_DEAD).contains(&most) {
+        let text = format!("The parameter 'most' is 1 to {MOST_DEAD}.");
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    match tasks.centre.dead(most).await {
         Ok(dead) => Json(json!({ "dead": dead })).into_response(),
         Err(error) => failed(&error),
     }
@@ -111,7 +124,7 @@ fn late() -> Response {
 mod tests {
     use axum::body::{Body, to_bytes};
     use futures_util::{StreamExt, stream};
-    use hubcast_broker::tasks::TaskOptions;
+    use hubcast_broker::tasks::{Door, Registration, TaskOptions};
     use tokio::time::{Instant, sleep};
     use tower::ServiceExt;
 
@@ -144,6 +157,48 @@ mod tests {
         assert_eq!(answer.headers()[header::CONNECTION], "close");
         let text = to_bytes(answer.into_body(), 1000).await.unwrap();
         assert_eq!(text, "The task did not come within 15 seconds.");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_tasks_that_were_given_up_are_shown_as_are_asked_for() {
+        let options = TaskOptions {
+            attempts: 1,
+            ..TaskOptions::default()
+        };
+        let centre = TaskCentre::in_memory(options);
+        let worker = Registration {
+            types: Some([1].into()),
+            ..Registration::new("a", Door::Push)
+        };
+        let _worker = centre.join_worker(worker).unwrap();
+        for name in ["first", "second", "third"] {
+            let name = name.to_owned();
+            centre.submit(Task { name, kind: 2 }).await.unwrap();
+        }
+        while centre.status().await.dead != Some(3) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        for (query, expected) in [
+            ("", Some(3)),
+            ("?most=2", Some(2)),
+            ("?most=1000", Some(3)),
+            ("?most=0", None),
+            ("?most=1001", None),
+            ("?most=many", None),
+            ("?many=1", None),
+        ] {
+            let path = format!("/tasks/dead{query}");
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let routes = routes(centre.clone(), AllowedOrigins::default());
+            let answer = routes.oneshot(request).await.unwrap();
+            let status = answer.status();
+            let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
+            let shown = body.windows(4).filter(|it| it == b"\"id\"").count();
+            match expected {
+                Some(number) => assert_eq!((status, shown), (StatusCode::OK, number), "{query}"),
+                None => assert_eq!(status, StatusCode::BAD_REQUEST, "{query}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::board::{Delivery, DeliveryId, Notice, Prospect, WorkerKey};
-use super::status::Retried;
+use super::status::{Retried, beginning};
 use super::task::{Reason, Task, new_id};
 use super::{Answer, Counts, DeadTask, QueueError, QueueSide, Request, lock};
 
@@ -223,10 +223,17 @@ fn reply<T>(answer: Answer<T>, outcome: Result<T, QueueError>) {
     let _ = answer.send(outcome);
 }
 
+/// How it is shown to people.
 fn as_dead((delivery, reason, at): &(Delivery, Reason, Timestamp)) -> DeadTask {
+    // What is cut off is not written first: a name is no shorter as JSON.
+    let begun = Task {
+        name: beginning(&delivery.task.name).to_owned(),
+        kind: delivery.task.kind,
+    };
+    let json = serde_json::to_string(&begun).unwrap_or_default();
     DeadTask {
         id: delivery.id.to_string(),
-        task: serde_json::to_string(&*delivery.task).unwrap_or_default(),
+        task: beginning(&json).to_owned(),
         reason: reason.to_string(),
         attempts: delivery.attempts,
         at: Some(*at),

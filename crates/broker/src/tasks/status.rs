@@ -14,6 +14,9 @@ pub(crate) const MOST_SHOWN: usize = 100;
 /// How many characters of a task's name are shown.
 const LONGEST_NAME: usize = 100;
 
+/// How many bytes are shown of a task that was given up: as many of them are looked at as there may be.
+const LONGEST_DEAD: usize = 1000;
+
 /// The task centre now:
 /// `{"workers": [..], "workerCount": 0, "running": [..], "runningCount": 0, "waiting": 0, "done": 0, "dead": 0}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,7 +90,7 @@ pub struct RunningTask {
 pub struct DeadTask {
     /// The name of the task.
     pub id: String,
-    /// What was in the queue, as text; of a long one the beginning.
+    /// What was in the queue, as text; of more than 1000 bytes the beginning.
     pub task: String,
     /// Why it was given up.
     pub reason: String,
@@ -108,6 +111,11 @@ pub(crate) fn shortened(name: &str) -> String {
         Some((end, _)) => format!("{}…", name.split_at(end).0),
         None => name.to_owned(),
     }
+}
+
+/// Of a long text the beginning, as it is shown of a task that was given up.
+pub(crate) fn beginning(text: &str) -> &str {
+    text.split_at(text.floor_char_boundary(LONGEST_DEAD)).0
 }
 
 #[cfg(test)]
@@ -148,6 +156,14 @@ mod tests {
         let again = centre.status().await;
         let types = |status: &Status| status.workers[0].types.clone().unwrap();
         assert!(Arc::ptr_eq(&types(&status), &types(&again)));
+    }
+
+    #[test]
+    fn a_task_that_was_given_up_is_cut_between_characters() {
+        let whole = "ä".repeat(500);
+        assert_eq!(beginning(&whole), whole);
+        assert_eq!(beginning(&format!("{whole}b")), whole);
+        assert_eq!(beginning(&format!("b{whole}")).len(), 999);
     }
 
     #[test]

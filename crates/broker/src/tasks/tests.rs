@@ -154,6 +154,22 @@ async fn what_nobody_can_do_waits_and_is_given_up_after_so_many_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_task_that_was_given_up_the_beginning_is_shown() {
+    let centre = centre(1);
+    let mut worker = centre.worker("a", &[], 1);
+    for name in ["x".repeat(60_000), "\u{1}".repeat(60_000), "ä".repeat(600)] {
+        let id = centre.put(&name, 1).await;
+        worker.gets_one().await;
+        let reason = Reason::new("no");
+        worker.answers().refuse(&id, &reason).unwrap();
+        let dead = centre.dead(10).await.unwrap().pop().unwrap();
+        let whole = serde_json::to_string(&task(&name, 1)).unwrap();
+        assert!(whole.starts_with(&dead.task), "{}", dead.task);
+        assert!((999..=1000).contains(&dead.task.len()), "{}", dead.task);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_refused_comes_again_later_and_is_given_up_with_the_last_reason() {
     let centre = centre(2);
     let mut worker = centre.worker("a", &[], 1);

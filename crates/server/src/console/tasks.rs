@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::args::{TasksArgs, TasksCommand, Where};
 use super::socket::Address;
 use super::text::one_line;
+use crate::tasks::MOST_DEAD;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -30,8 +31,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long a RabbitMQ may take to be there.
 const CONNECTING: Duration = Duration::from_secs(10);
 
-/// The most bytes of a server's answer: what as many tasks have as it shows.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// The most bytes of a server's answer: of each task that it shows 1000 bytes, as many of the reason and 128 of the id, each byte of which may be six as JSON.
+const MOST_BYTES: usize = 16 * 1024 * MOST_DEAD;
 
 /// What a server answers.
 #[derive(Deserialize)]
@@ -60,8 +61,9 @@ async fn dead(amqp: Option<AmqpUrl>, place: Where, most: usize) -> anyhow::Resul
         let dead = in_rabbitmq(url, &place.task_queue).await?;
         return Ok(dead.list(most).await?);
     }
-    let answer: Dead = ask(&place.server, Method::GET, "/tasks/dead").await?;
-    Ok(answer.dead.into_iter().take(most).collect())
+    let path = format!("/tasks/dead?most={}", most.min(MOST_DEAD));
+    let answer: Dead = ask(&place.server, Method::GET, &path).await?;
+    Ok(answer.dead)
 }
 
 /// Puts back as many as can be in one go, again and again.
