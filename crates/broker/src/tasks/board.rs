@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+use super::prospects::Prospects;
 use super::status::{MOST_SHOWN, RunningTask, WorkerStatus, shortened};
 use super::task::{Reason, Task};
 use super::worker::{Assignment, Order, Registration};
 use super::{Refusal, TaskOptions};
+
+pub(crate) use super::prospects::Prospect;
 
 /// One arrival of a task here. The queue that it came from gives the numbers, and none twice.
 pub(crate) type DeliveryId = u64;
@@ -23,18 +25,6 @@ pub(crate) type WorkerKey = u64;
 
 /// For how long a task may wait here while a worker has room that cannot do it: it is in the way of what that worker could do.
 pub(crate) const IN_THE_WAY: Duration = Duration::from_millis(200);
-
-/// What there is for a type of tasks, the best last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Prospect {
-    /// No worker.
-    Nobody,
-    /// Workers, and all are busy.
-    Busy,
-    /// A worker that has room.
-    Room,
-}
 
 /// A task that has come from the queue and has to go back to it, one way or another.
 #[derive(Debug, Clone)]
@@ -72,6 +62,8 @@ pub(crate) struct Board {
     options: TaskOptions,
     queue: UnboundedSender<Notice>,
     workers: HashMap<WorkerKey, Worker>,
+    /// What they are for each type.
+    prospects: Prospects,
     /// Workers by their own ids.
     ids: HashMap<String, WorkerKey>,
     /// In the order in which they began.
@@ -126,6 +118,15 @@ impl Worker {
         self.held.len() < self.registration.capacity as usize
     }
 
+    /// What it is for the types that it can do.
+    fn prospect(&self) -> Prospect {
+        match (self.is_open, self.has_room()) {
+            (false, _) => Prospect::Nobody,
+            (true, false) => Prospect::Busy,
+            (true, true) => Prospect::Room,
+        }
+    }
+
     /// Whether it will get the task, if not now. What it had and was taken away from it, it does not get again while it may still be busy with it.
     fn may_have(&self, delivery: &Delivery) -> bool {
         self.is_open && self.can_do(delivery.task.kind) && !self.held.contains_key(&delivery.id)
@@ -159,6 +160,7 @@ impl Board {
             options,
             queue,
             workers: HashMap::new(),
+            prospects: Prospects::default(),
             ids: HashMap::new(),
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -177,6 +179,16 @@ impl Board {
     fn tell(&self, notice: Notice) {
         // A queue that is gone has nothing to lose any more.
         let _ = self.queue.send(notice);
+    }
+
+    /// Changes what a worker has or may get: nothing else does, but its coming and going.
+    fn change<T>(&mut self, key: WorkerKey, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let worker = self.workers.get_mut(&key)?;
+        let before = worker.prospect();
+        let outcome = change(worker);
+        let types = worker.types.as_deref();
+        self.prospects.change(types, before, worker.prospect());
+        Some(outcome)
     }
 
     /// A worker has come. One with the same id has to go. `clock` is the time in milliseconds that all servers have.
@@ -200,6 +212,9 @@ impl Board {
             held: HashMap::new(),
             is_open: true,
         };
+        let types = worker.types.as_deref();
+        self.prospects
+            .change(types, Prospect::Nobody, worker.prospect());
         self.workers.insert(key, worker);
         self.tell(Notice::Opened(key, capacity));
         if let Some(before) = before {
@@ -241,6 +256,9 @@ impl Board {
         let Some(worker) = self.workers.remove(&key) else {
             return;
         };
+        let types = worker.types.as_deref();
+        self.prospects
+            .change(types, worker.prospect(), Prospect::Nobody);
         let id = worker.registration.id;
         if self.ids.get(&id) == Some(&key) {
             self.ids.remove(&id);
@@ -308,19 +326,17 @@ impl Board {
     }
 
     fn assign(&mut self, key: WorkerKey, delivery: Delivery, now: Instant) {
-        let Some(worker) = self.workers.get_mut(&key) else {
-            return;
-        };
         let assignment = Assignment {
             id: Arc::clone(&delivery.id),
             task: Arc::clone(&delivery.task),
             attempt: delivery.attempts + 1,
         };
-        worker
-            .held
-            .insert(Arc::clone(&delivery.id), Some(delivery.number));
-        // A worker that does not listen any more is about to leave, and its tasks go to others then.
-        let _ = worker.orders.send(Order::Do(assignment));
+        self.change(key, |worker| {
+            let id = Arc::clone(&delivery.id);
+            worker.held.insert(id, Some(delivery.number));
+            // A worker that does not listen any more is about to leave, and its tasks go to others then.
+            let _ = worker.orders.send(Order::Do(assignment));
+        });
         let running = Running {
             worker: key,
             since: now,
@@ -348,11 +364,17 @@ impl Board {
 
     /// Ends the stay of a task at a worker; which delivery it was, if it still was that worker's to do.
     fn give_up(&mut self, key: WorkerKey, id: &str) -> Result<Running, Refusal> {
-        let worker = self.workers.get_mut(&key).ok_or(Refusal::Replaced)?;
-        let held = worker.held.remove(id).ok_or(Refusal::NotYours)?;
-        if !worker.is_open && !self.is_closing {
-            worker.is_open = true;
-            let capacity = worker.registration.capacity;
+        let may_open = !self.is_closing;
+        let given_up = self.change(key, |worker| {
+            let held = worker.held.remove(id)?;
+            let opens = may_open && !worker.is_open;
+            worker.is_open |= opens;
+            Some((held, opens.then_some(worker.registration.capacity)))
+        });
+        let (held, opened) = given_up
+            .ok_or(Refusal::Replaced)?
+            .ok_or(Refusal::NotYours)?;
+        if let Some(capacity) = opened {
             self.tell(Notice::Opened(key, capacity));
         }
         held.and_then(|number| self.running.remove(&number))
@@ -455,16 +477,20 @@ impl Board {
     /// A worker has had a task for too long. It keeps the place for as long as it does not answer: who hangs gets no more than it can have.
     fn take_away(&mut self, running: &Running) -> Reason {
         let lease = self.options.lease;
-        let Some(worker) = self.workers.get_mut(&running.worker) else {
+        let taken = self.change(running.worker, |worker| {
+            worker.held.insert(Arc::clone(&running.delivery.id), None);
+            let id = &worker.registration.id;
+            tracing::info!(worker = ?id, task = ?running.delivery.id, "a lease is over");
+            let reason = Reason::new(format!("worker {id} did not answer within {lease:?}"));
+            let lost = worker.held.values().filter(|held| held.is_none()).count();
+            let closes = worker.is_open && lost >= worker.registration.capacity as usize;
+            worker.is_open &= !closes;
+            (reason, closes)
+        });
+        let Some((reason, closes)) = taken else {
             return Reason::new("its worker went away");
         };
-        worker.held.insert(Arc::clone(&running.delivery.id), None);
-        let id = &worker.registration.id;
-        tracing::info!(worker = ?id, task = ?running.delivery.id, "a lease is over");
-        let reason = Reason::new(format!("worker {id} did not answer within {lease:?}"));
-        let lost = worker.held.values().filter(|held| held.is_none()).count();
-        if worker.is_open && lost >= worker.registration.capacity as usize {
-            worker.is_open = false;
+        if closes {
             self.tell(Notice::Closed(running.worker));
         }
         reason
@@ -473,14 +499,11 @@ impl Board {
     /// From now on nobody gets anything new, and what comes back waits.
     pub(crate) fn close(&mut self) {
         self.is_closing = true;
-        let mut closed = Vec::new();
-        for (key, worker) in &mut self.workers {
-            if std::mem::take(&mut worker.is_open) {
-                closed.push(*key);
+        let all: Vec<WorkerKey> = self.workers.keys().copied().collect();
+        for key in all {
+            if self.change(key, |worker| std::mem::take(&mut worker.is_open)) == Some(true) {
+                self.tell(Notice::Closed(key));
             }
-        }
-        for key in closed {
-            self.tell(Notice::Closed(key));
         }
     }
 
@@ -491,19 +514,19 @@ impl Board {
 
     /// What there is for a type.
     pub(crate) fn prospect(&self, kind: i64) -> Prospect {
-        let mut prospect = Prospect::Nobody;
-        if self.is_closing {
-            return prospect;
-        }
-        for worker in self.workers.values() {
-            if worker.is_open && worker.can_do(kind) {
-                if worker.has_room() {
-                    return Prospect::Room;
-                }
-                prospect = Prospect::Busy;
-            }
-        }
-        prospect
+        self.prospects.of(kind)
+    }
+
+    /// The same, found out by looking at every worker.
+    #[cfg(test)]
+    pub(super) fn best_of_each(&self, kind: i64) -> Prospect {
+        let able = self.workers.values().filter(|worker| worker.can_do(kind));
+        able.map(Worker::prospect).max().unwrap_or(Prospect::Nobody)
+    }
+
+    /// Another number whenever there may be something else for a type whose workers were busy.
+    pub(crate) fn turns(&self) -> u64 {
+        self.prospects.turns()
     }
 
     /// Whether time has anything to do.

@@ -1,6 +1,6 @@
 //! A queue in memory, for a server that is to be tried without anything else. Bounded, and gone with the process.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -24,7 +24,12 @@ pub(super) struct MemoryQueue {
     side: QueueSide,
     /// How many tasks each worker has room for.
     slots: HashMap<WorkerKey, u32>,
+    /// And all of them together.
+    room: usize,
     ready: VecDeque<Delivery>,
+    /// How many of these, from the front, only busy workers could do when the board was at this [turn](super::board::Board::turns), and so still.
+    passed_over: usize,
+    turns: u64,
     /// Tasks that are to be tried again, by when.
     later: BTreeMap<(Instant, DeliveryId), Delivery>,
     /// Tasks that are with a worker, or about to be.
@@ -40,7 +45,10 @@ impl MemoryQueue {
         Self {
             side,
             slots: HashMap::new(),
+            room: 0,
             ready: VecDeque::new(),
+            passed_over: 0,
+            turns: 0,
             later: BTreeMap::new(),
             given: HashMap::new(),
             dead: VecDeque::new(),
@@ -76,27 +84,25 @@ impl MemoryQueue {
 
     /// Hands out as much as there is room for. What only busy workers can do is in nobody's way.
     fn give(&mut self) {
-        let room: usize = self.slots.values().map(|slots| *slots as usize).sum();
-        if self.given.len() >= room {
+        if self.given.len() >= self.room {
             return;
         }
         let now = Instant::now();
         let mut board = lock(&self.side.board);
-        // Nobody gets room meanwhile.
-        let mut busy = HashSet::new();
-        self.ready.retain(|delivery| {
-            let kind = delivery.task.kind;
-            if self.given.len() >= room || busy.contains(&kind) {
-                return true;
+        let turns = board.turns();
+        if turns != self.turns {
+            (self.turns, self.passed_over) = (turns, 0);
+        }
+        while self.given.len() < self.room
+            && let Some(next) = self.ready.get(self.passed_over)
+        {
+            if board.prospect(next.task.kind) == Prospect::Busy {
+                self.passed_over += 1;
+            } else if let Some(delivery) = self.ready.remove(self.passed_over) {
+                self.given.insert(delivery.number, delivery.clone());
+                board.arrive(delivery, now);
             }
-            if board.prospect(kind) == Prospect::Busy {
-                busy.insert(kind);
-                return true;
-            }
-            self.given.insert(delivery.number, delivery.clone());
-            board.arrive(delivery.clone(), now);
-            false
-        });
+        }
     }
 
     fn wake(&mut self) {
@@ -113,9 +119,11 @@ impl MemoryQueue {
         match notice {
             Notice::Opened(worker, slots) => {
                 self.slots.insert(worker, slots);
+                self.room += slots as usize;
             }
             Notice::Closed(worker) => {
-                self.slots.remove(&worker);
+                let slots = self.slots.remove(&worker).unwrap_or_default();
+                self.room -= slots as usize;
             }
             Notice::Joined(..) => {}
             Notice::Done(number) => {

@@ -9,6 +9,7 @@
 
 mod board;
 mod memory;
+mod prospects;
 mod rabbit;
 mod status;
 mod task;

@@ -306,6 +306,33 @@ async fn what_only_busy_workers_can_do_is_in_nobody_elses_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_passed_over_is_looked_at_again_when_workers_come_and_go() {
+    let centre = centre(1);
+    let mut ones = centre.worker("ones", &[1], 1);
+    let mut twos = centre.worker("twos", &[2], 9);
+    let first = centre.put("first", 1).await;
+    ones.gets_one().await;
+    for number in 0..6 {
+        centre.put(&number.to_string(), 1 + number % 2).await;
+    }
+    for expected in ["1", "3", "5"] {
+        assert_eq!(twos.gets_one().await.task.name, expected);
+    }
+    let mut more = centre.worker("more", &[1], 1);
+    assert_eq!(more.gets_one().await.task.name, "0");
+    ones.answers().done(&first).unwrap();
+    assert_eq!(ones.gets_one().await.task.name, "2");
+    // What they have is lost with them, and what waits nobody can do.
+    drop((ones, more));
+    sleep(Duration::from_secs(1)).await;
+    let dead = centre.dead(10).await.unwrap();
+    let reasons: Vec<_> = dead.iter().map(|dead| dead.reason.as_str()).collect();
+    let nobody = "no worker does tasks of type 1";
+    assert_eq!(reasons.len(), 3, "{reasons:?}");
+    assert!(reasons.contains(&nobody), "{reasons:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_worker_hangs_over_is_given_up_though_the_worker_has_room() {
     let centre = centre(3);
     let mut hung = centre.worker("hung", &[], 2);
