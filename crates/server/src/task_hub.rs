@@ -119,7 +119,7 @@ async fn work(ctx: CallerContext, mut worker: Worker, mut ended: oneshot::Receiv
             _ = &mut ended => return,
             assignment = worker.next() => {
                 let Some(assignment) = assignment else {
-                    tracing::info!(connection = ctx.connection_id(), "another worker has the same id");
+                    // Another worker has its id.
                     ctx.abort();
                     return;
                 };

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::prospects::Prospects;
 use super::status::{MOST_SHOWN, RunningTask, WorkerStatus, shortened};
 use super::task::{Reason, Task};
-use super::worker::{Assignment, Order, Registration};
+use super::worker::{Assignment, MOST_WORKERS, Order, Registration};
 use super::{Refusal, TaskOptions};
 
 pub(crate) use super::prospects::Prospect;
@@ -64,6 +64,8 @@ pub(crate) struct Board {
     workers: HashMap<WorkerKey, Worker>,
     /// What they are for each type.
     prospects: Prospects,
+    /// How many tasks they can have together.
+    capacity: u32,
     /// Workers by their own ids.
     ids: HashMap<String, WorkerKey>,
     /// In the order in which they began.
@@ -161,6 +163,7 @@ impl Board {
             queue,
             workers: HashMap::new(),
             prospects: Prospects::default(),
+            capacity: 0,
             ids: HashMap::new(),
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -191,6 +194,15 @@ impl Board {
         Some(outcome)
     }
 
+    /// Whether there may be this worker, too, in the place of the one with its id if that is here.
+    pub(crate) fn has_place_for(&self, registration: &Registration) -> bool {
+        let replaced = self.key_of(&registration.id);
+        let replaced = replaced.and_then(|key| self.workers.get(&key));
+        let replaced = replaced.map_or(0, |worker| worker.registration.capacity);
+        let others = self.capacity.saturating_sub(replaced);
+        others.saturating_add(registration.capacity) <= MOST_WORKERS
+    }
+
     /// A worker has come. One with the same id has to go. `clock` is the time in milliseconds that all servers have.
     pub(crate) fn join(
         &mut self,
@@ -201,6 +213,8 @@ impl Board {
     ) -> WorkerKey {
         let key = clock.max(self.last_key + 1);
         self.last_key = key;
+        self.capacity += registration.capacity;
+        tracing::debug!(worker = ?registration.id, door = ?registration.door, capacity = registration.capacity, "a worker has come");
         let before = self.ids.insert(registration.id.clone(), key);
         self.tell(Notice::Joined(registration.id.clone(), key));
         let capacity = registration.capacity;
@@ -246,6 +260,8 @@ impl Board {
     /// A worker is on another server now, or its id is somebody else's.
     pub(crate) fn dismiss(&mut self, key: WorkerKey, now: Instant) {
         if let Some(worker) = self.workers.get(&key) {
+            let Registration { id, door, .. } = &worker.registration;
+            tracing::info!(worker = ?id, ?door, "a worker has to go: another one with its id has come");
             let _ = worker.orders.send(Order::Leave);
         }
         self.leave(key, now);
@@ -259,7 +275,9 @@ impl Board {
         let types = worker.types.as_deref();
         self.prospects
             .change(types, worker.prospect(), Prospect::Nobody);
+        self.capacity = self.capacity.saturating_sub(worker.registration.capacity);
         let id = worker.registration.id;
+        tracing::debug!(worker = ?id, door = ?worker.registration.door, "a worker has gone");
         if self.ids.get(&id) == Some(&key) {
             self.ids.remove(&id);
         }

@@ -37,9 +37,6 @@ pub use self::status::{DeadTask, Retried, RunningTask, Status, WorkerStatus};
 pub use self::task::{LARGEST_TASK, Malformed, Reason, Task};
 pub use self::worker::{Answers, Assignment, Door, Registration, RegistrationError, Worker};
 
-/// How many workers one server may have.
-const MOST_WORKERS: usize = 10_000;
-
 /// How many requests may wait for the queue.
 const MOST_REQUESTS: usize = 64;
 
@@ -203,7 +200,7 @@ impl TaskCentre {
         orders: UnboundedSender<Order>,
     ) -> Result<WorkerKey, RegistrationError> {
         let mut board = self.board();
-        if board.is_closing() || board.worker_count() >= MOST_WORKERS {
+        if board.is_closing() || !board.has_place_for(&registration) {
             return Err(RegistrationError::Full);
         }
         let clock = jiff::Timestamp::now().as_millisecond();

@@ -377,6 +377,32 @@ async fn the_queue_in_memory_has_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_together_can_have_no_more_than_the_server_can() {
+    let centre = centre(5);
+    let join = |id: String, capacity| {
+        centre.join_worker(Registration {
+            capacity,
+            ..Registration::new(id, Door::Push)
+        })
+    };
+    let mut workers: Vec<_> = (0..9)
+        .map(|number| join(number.to_string(), 1000).unwrap())
+        .collect();
+    workers.push(join("last".into(), 990).unwrap());
+    let refused = join("more".into(), 11).unwrap_err();
+    assert!(refused.to_string().contains("10000 tasks"), "{refused}");
+    // In the place of another, its capacity counts no more.
+    workers.push(join("last".into(), 1000).unwrap());
+    assert!(join("more".into(), 1).is_err());
+    assert!(join("0".into(), 1000).is_ok(), "it has left again");
+    drop(workers);
+    let all: Result<Vec<_>, _> = (0..10_000).map(|id| join(id.to_string(), 1)).collect();
+    assert!(join("more".into(), 1).is_err());
+    drop(all.unwrap());
+    assert_eq!(centre.status().await.worker_count, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn draining_gives_nothing_new_and_waits_for_what_is_being_done() {
     let centre = centre(5);
     let mut worker = centre.worker("a", &[], 2);

@@ -14,6 +14,9 @@ use super::{Refusal, TaskCentre};
 /// How many tasks a worker may have at once at most.
 const LARGEST_CAPACITY: u32 = 1000;
 
+/// How many tasks the workers of one server may have at once together, and so how many workers it may have: each of these tasks is in memory.
+pub(super) const MOST_WORKERS: u32 = 10_000;
+
 /// How many types a worker may name.
 const MOST_TYPES: usize = 100;
 
@@ -74,7 +77,9 @@ pub enum RegistrationError {
     #[error("The capacity of a worker is 1 to {LARGEST_CAPACITY}.")]
     Capacity,
     /// There are as many workers as there may be, or the server is about to stop.
-    #[error("The server takes no more workers now.")]
+    #[error(
+        "The workers of a server have {MOST_WORKERS} tasks at most together; this one is full, or is about to stop."
+    )]
     Full,
 }
 
