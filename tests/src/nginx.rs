@@ -17,6 +17,9 @@ use crate::wait::{DEADLINE, until};
 /// How often starting is tried anew when somebody else took the port first.
 const ATTEMPTS: usize = 5;
 
+/// Where the world is kept from the task centre.
+const TASK_CENTRE: &str = "location ~* ^/(tasks|push|taskhub)(/|$) {";
+
 /// A balancer in front of two servers. Dropping it kills it.
 pub struct Nginx {
     process: Process,
@@ -31,7 +34,7 @@ impl Nginx {
         Self::start(servers, None).await
     }
 
-    /// The same for one server, and with TLS: nginx shows this certificate.
+    /// The same for one server, and with TLS: nginx shows this certificate, and leads to the task centre, too.
     pub async fn with_tls(server: &Hubcast, identity: &Identity) -> Self {
         Self::start(&[server, server], Some(identity)).await
     }
@@ -67,6 +70,9 @@ impl Nginx {
             .zip(servers)
         {
             site = replace_once(&site, name, server.authority());
+        }
+        if identity.is_some() {
+            site = replace_once(&site, TASK_CENTRE, "location = /nowhere {");
         }
         let main = write(folder.path(), "nginx.conf", &surroundings(folder.path()));
         write(folder.path(), "site.conf", &site);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use end_to_end::client::negotiate;
 use end_to_end::wait::{DEADLINE, until};
-use end_to_end::{Client, Hubcast, Nginx, RedisServer, http};
+use end_to_end::{Client, Hubcast, Nginx, RedisServer, Socket, http};
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -113,6 +113,39 @@ async fn the_balancer_hands_on_plain_requests_of_any_kind() {
     .await
     .expect("an answer");
     assert_eq!(foreign.status, 403, "{foreign:?}");
+}
+
+#[tokio::test]
+async fn the_balancer_keeps_everybody_from_the_task_centre() {
+    let server = Hubcast::start(&[]).await;
+    let nginx = Nginx::in_front_of(&[&server, &server]).await;
+    for (method, path) in [
+        ("GET", "/tasks"),
+        ("POST", "/tasks/"),
+        ("GET", "/tasks/dead?most=1"),
+        ("POST", "/tasks/dead/retry"),
+        ("GET", "/%74asks"),
+        ("GET", "/x/..//tasks"),
+        ("GET", "/push?ack=done"),
+        ("POST", "/taskHub"),
+        ("POST", "/TASKhub/negotiate?negotiateVersion=1"),
+        ("GET", "/taskhub/"),
+    ] {
+        let answer = http::request(&nginx.url(), method, path, &[], "").await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 404, "{method} {path}");
+        assert!(answer.body.contains("nginx"), "{method} {path}: {answer:?}");
+    }
+    for path in ["/push", "/taskHub"] {
+        let refused = Socket::open_with(&nginx.url(), path, &[]).await;
+        assert_eq!(refused.err(), Some(404), "{path}");
+    }
+    // What only begins like one of them is no concern of the balancer's.
+    let other = http::request(&nginx.url(), "GET", "/pushed", &[], "").await;
+    let other = other.expect("an answer");
+    assert_eq!(other.status, 404);
+    assert!(!other.body.contains("nginx"), "{other:?}");
+    assert!(Socket::open_with(&nginx.url(), "/ws", &[]).await.is_ok());
 }
 
 /// Connects all clients at the same time. One after the other, each with its two requests, they would all end up on the same

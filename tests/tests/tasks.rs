@@ -379,6 +379,31 @@ async fn what_is_no_task_is_refused_at_the_door() {
 }
 
 #[tokio::test]
+async fn a_server_without_the_task_centre_has_none_of_its_doors() {
+    let mut server = Hubcast::start(&["--no-tasks"]).await;
+    for (method, path) in [
+        ("GET", "/tasks"),
+        ("POST", "/tasks"),
+        ("GET", "/tasks/dead"),
+        ("POST", "/tasks/dead/retry"),
+        ("POST", "/taskHub/negotiate?negotiateVersion=1"),
+        ("POST", "/TASKHUB/negotiate?negotiateVersion=1"),
+    ] {
+        let answer = request(server.url(), method, path, &[], "").await.unwrap();
+        assert_eq!(answer.status, 404, "{method} {path}");
+    }
+    for path in ["/push", "/taskHub"] {
+        let refused = Socket::open_with(server.url(), path, &[]).await;
+        assert_eq!(refused.err(), Some(404), "{path}");
+    }
+    assert!(Socket::open_with(server.url(), "/ws", &[]).await.is_ok());
+    server.becomes("ready", DEADLINE).await;
+    server.assert_calm(&[]);
+    server.signal(Signal::SIGTERM);
+    assert!(server.exit(DEADLINE).await.success());
+}
+
+#[tokio::test]
 async fn a_server_that_stops_lets_workers_finish() {
     let mut server = Hubcast::start(&[]).await;
     let mut worker = RawWorker::join_to_answer(server.url(), "a").await;

@@ -26,20 +26,14 @@ pub(crate) const TASK_HUB: &str = "/taskHub";
 pub(crate) struct Probes {
     pub(crate) chat: HubContext,
     pub(crate) rabbitmq: Option<Link>,
-    pub(crate) tasks: TaskCentre,
+    pub(crate) tasks: Option<TaskCentre>,
     /// What is wrong with feeds.
     pub(crate) feeds: FeedTroubles,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
-/// The hubs, the page, and the probes; and what `others` is.
-pub(crate) fn app(
-    chat_hub: Router,
-    task_hub: Router,
-    others: Router,
-    pages: &Source,
-    probes: Probes,
-) -> Router {
+/// The chat, the page, and the probes; and what `others` is.
+pub(crate) fn app(chat_hub: Router, others: Router, pages: &Source, probes: Probes) -> Router {
     let probes = Router::new()
         .route(
             "/healthz",
@@ -49,7 +43,6 @@ pub(crate) fn app(
         .with_state(probes);
     Router::new()
         .nest(CHAT_HUB, chat_hub)
-        .nest(TASK_HUB, task_hub)
         .merge(others)
         .merge(probes)
         .merge(pages.routes())
@@ -68,7 +61,8 @@ async fn ready(State(probes): State<Probes>) -> (StatusCode, Json<Value>) {
         Some(BackplaneStatus::Disconnected { reason }) => Some(format!("Redis is away: {reason}")),
     });
     reasons.extend(probes.rabbitmq.as_ref().and_then(missing));
-    reasons.extend(probes.tasks.trouble().map(|it| format!("no tasks: {it}")));
+    let trouble = probes.tasks.as_ref().and_then(TaskCentre::trouble);
+    reasons.extend(trouble.map(|it| format!("no tasks: {it}")));
     reasons.extend(probes.feeds.now());
     let body = if reasons.is_empty() {
         json!({ "status": "ready" })

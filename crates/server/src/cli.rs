@@ -190,6 +190,11 @@ pub(crate) struct Serve {
     )]
     pub(crate) feeds: Vec<FeedRoom>,
 
+    /// Without the task centre: /tasks, /push and /taskHub are not there. They ask nobody who they are, so a server that others can reach should have them only
+    /// behind something that does. The other flags of tasks mean nothing then.
+    #[arg(long, env = "HUBCAST_NO_TASKS")]
+    pub(crate) no_tasks: bool,
+
     /// How many seconds a worker has a task before another worker gets it, unless it says that it is still at it.
     #[arg(
         long,

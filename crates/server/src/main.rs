@@ -145,12 +145,13 @@ impl Backplanes {
     fn join(
         self,
         chat: HubEndpoint<ChatHub>,
-        workers: HubEndpoint<TaskHub>,
-    ) -> (HubEndpoint<ChatHub>, HubEndpoint<TaskHub>) {
-        match self.0 {
-            Some([first, second]) => (chat.backplane(first), workers.backplane(second)),
-            None => (chat, workers),
-        }
+        workers: Option<HubEndpoint<TaskHub>>,
+    ) -> (HubEndpoint<ChatHub>, Option<HubEndpoint<TaskHub>>) {
+        let Some([first, second]) = self.0 else {
+            return (chat, workers);
+        };
+        let workers = workers.map(|workers| workers.backplane(second));
+        (chat.backplane(first), workers)
     }
 }
 
@@ -193,7 +194,8 @@ fn start(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::R
 }
 
 async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> anyhow::Result<()> {
-    let options = task_options(&settings);
+    let link = amqp.map(Link::open);
+    let centre = task_centre(&settings, link.as_ref());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pages = Source::choose(settings.web)?;
@@ -212,14 +214,11 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         allow_stateful_reconnects: settings.stateful_reconnect,
         ..HubOptions::default()
     });
-    let link = amqp.map(Link::open);
-    let centre = match &link {
-        Some(link) => TaskCentre::on_rabbitmq(options, link.clone(), &settings.task_queue),
-        None => TaskCentre::in_memory(options),
-    };
-    let workers = HubEndpoint::new(TaskHub::new(centre.clone())).options(HubOptions {
-        allowed_origins: allowed_origins.clone(),
-        ..HubOptions::default()
+    let workers = centre.clone().map(|centre| {
+        HubEndpoint::new(TaskHub::new(centre)).options(HubOptions {
+            allowed_origins: allowed_origins.clone(),
+            ..HubOptions::default()
+        })
     });
     let (chat, workers) = redis.join(chat, workers);
     let chat = Arc::new(chat);
@@ -241,16 +240,23 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         feeds: feeds.troubles(),
         draining: Arc::clone(&draining),
     };
-    let others = raw
-        .routes()
-        .merge(raw.chat_routes(&chat))
-        .merge(push::routes(&raw, centre.clone()))
-        .merge(tasks::routes(centre.clone(), allowed_origins));
-    let app = app(chat.routes(), workers.routes(), others, &pages, probes);
+    let mut others = raw.routes().merge(raw.chat_routes(&chat));
+    if let Some((centre, workers)) = centre.as_ref().zip(workers.as_ref()) {
+        others = others
+            .nest(TASK_HUB, workers.routes())
+            .merge(push::routes(&raw, centre.clone()))
+            .merge(tasks::routes(centre.clone(), allowed_origins));
+    }
+    let app = app(chat.routes(), others, &pages, probes);
     // A Redis that is there is waited for, so that the first client is everybody's client; one that is not,
     // is no reason not to serve.
     let _ = timeout(REDIS_PATIENCE, async {
-        tokio::join!(chat.settled(), workers.settled())
+        let workers = async {
+            if let Some(workers) = &workers {
+                workers.settled().await;
+            }
+        };
+        tokio::join!(chat.settled(), workers)
     })
     .await;
 
@@ -264,7 +270,9 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
             _ = interrupt.recv() => {}
         }
         draining.store(true, Ordering::SeqCst);
-        centre.close();
+        if let Some(centre) = &centre {
+            centre.close();
+        }
         feeds_end.send_replace(true);
         tracing::info!("stopping: clients are told to reconnect");
     };
@@ -275,17 +283,11 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
         stop,
     )
     .await;
-    let workers = async {
-        // Workers may finish what they are at, and say so.
-        let undone = centre.drain(WORK_GRACE).await;
-        if undone > 0 {
-            tracing::warn!(undone, "some tasks were not done in time; others get them");
-        }
-        let grace = GRACE.saturating_sub(WORK_GRACE);
-        let (hub, raw) = tokio::join!(workers.shut_down(grace), raw.shut_down(grace));
-        hub + raw
-    };
-    let (left, left_workers, ()) = tokio::join!(chat.shut_down(GRACE), workers, feeds.ended());
+    let (left, left_workers, ()) = tokio::join!(
+        chat.shut_down(GRACE),
+        take_leave(centre.as_ref(), workers.as_ref(), &raw),
+        feeds.ended()
+    );
     let left = left + left_workers;
     if left > 0 {
         tracing::warn!(left, "some clients did not take their leave in time");
@@ -298,12 +300,44 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     Ok(())
 }
 
-fn task_options(settings: &Serve) -> TaskOptions {
-    TaskOptions {
+/// The task centre, if there is to be one.
+fn task_centre(settings: &Serve, link: Option<&Link>) -> Option<TaskCentre> {
+    if settings.no_tasks {
+        return None;
+    }
+    let options = TaskOptions {
         attempts: settings.task_attempts,
         lease: Duration::from_secs(settings.task_lease),
         retry: Duration::from_secs(settings.task_retry),
+    };
+    Some(match link {
+        Some(link) => TaskCentre::on_rabbitmq(options, link.clone(), &settings.task_queue),
+        None => TaskCentre::in_memory(options),
+    })
+}
+
+/// Takes leave of workers, when they have finished what they are at, and of the clients without SignalR, who may be workers. How many did not go in time.
+async fn take_leave(
+    centre: Option<&TaskCentre>,
+    workers: Option<&HubEndpoint<TaskHub>>,
+    raw: &RawWebSockets,
+) -> usize {
+    let mut grace = GRACE;
+    if let Some(centre) = centre {
+        let undone = centre.drain(WORK_GRACE).await;
+        if undone > 0 {
+            tracing::warn!(undone, "some tasks were not done in time; others get them");
+        }
+        grace = grace.saturating_sub(WORK_GRACE);
     }
+    let workers = async {
+        match workers {
+            Some(workers) => workers.shut_down(grace).await,
+            None => 0,
+        }
+    };
+    let (workers, raw) = tokio::join!(workers, raw.shut_down(grace));
+    workers + raw
 }
 
 /// The one line on standard output: whoever started the server waits for it, or has closed it.
