@@ -68,6 +68,11 @@ async fn wrong_values_are_refused_with_the_reason() {
             &["--websocket-max-connections", "many"],
             "--websocket-max-connections",
         ),
+        (&["--websocket-max-message", "0"], "--websocket-max-message"),
+        (
+            &["--amqp", "amqp://127.0.0.1:1", "--feed", "a=b,c=d,a= b"],
+            "same room twice",
+        ),
         (&["--redis", "http://127.0.0.1:6379"], "redis"),
         (&["--redis", "nonsense"], "redis"),
         (&["--nonsense"], "--nonsense"),

@@ -359,7 +359,11 @@ async fn what_is_no_task_is_refused_at_the_door() {
         ("Demo", 400, "expected value"),
         (r#"{"TaskName":"Demo"}"#, 400, "TaskType"),
         (r#"[{"TaskName":"Demo","TaskType":1}]"#, 400, "array"),
-        (&"x".repeat(65 * 1024), 413, "limit"),
+        (
+            &"x".repeat(65 * 1024),
+            413,
+            "a task has 65536 bytes at most",
+        ),
     ] {
         let answer = server.post("/tasks", body).await;
         assert_eq!(answer.status, status, "{}", answer.body);

@@ -142,9 +142,10 @@ pub(crate) struct Serve {
         long,
         env = "HUBCAST_WEBSOCKET_MAX_MESSAGE",
         default_value_t = 1024 * 1024,
-        value_name = "BYTES"
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1..)
     )]
-    pub(crate) websocket_max_message: usize,
+    pub(crate) websocket_max_message: u64,
 
     /// How many WebSockets without SignalR (/ws, /echo, /api/chat, /push) there are together at most; further ones are refused with 503.
     #[arg(

@@ -80,10 +80,18 @@ fn main() -> ExitCode {
         }
         None => cli.serve,
     };
+    if is_any_twice(&settings.feeds) {
+        refuse("--feed: an exchange is named with the same room twice");
+    }
     let redis = Backplanes::new(&settings);
     let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}"), &said));
     let amqp = settings.amqp.as_deref().map(|text| amqp_url(text, &said));
     exit_code(start(settings, redis, amqp))
+}
+
+fn is_any_twice<T: PartialEq>(values: &[T]) -> bool {
+    let mut numbered = values.iter().enumerate();
+    numbered.any(|(number, value)| values.iter().skip(number + 1).any(|it| it == value))
 }
 
 /// Where RabbitMQ is.
@@ -203,7 +211,7 @@ async fn serve(settings: Serve, redis: Backplanes, amqp: Option<AmqpUrl>) -> any
     let raw = RawWebSockets::new(
         allowed_origins.clone(),
         Limits {
-            max_message: settings.websocket_max_message,
+            max_message: usize::try_from(settings.websocket_max_message).unwrap_or(usize::MAX),
             max_connections: settings.websocket_max_connections,
             keep_alive: Duration::from_secs(settings.websocket_keep_alive),
         },

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hubcast::AllowedOrigins;
-use hubcast_broker::tasks::{LARGEST_TASK, QueueError, Task, TaskCentre};
+use hubcast_broker::tasks::{LARGEST_TASK, Malformed, QueueError, Task, TaskCentre};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
@@ -48,6 +48,9 @@ async fn submit(State(tasks): State<Tasks>, request: Request) -> Response {
     }
     let body = match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return (rejection.status(), Malformed::TooLarge.to_string()).into_response();
+        }
         Ok(Err(rejection)) => return rejection.into_response(),
         Err(_) => return late(),
     };
@@ -198,6 +201,18 @@ mod tests {
                 Some(number) => assert_eq!((status, shown), (StatusCode::OK, number), "{query}"),
                 None => assert_eq!(status, StatusCode::BAD_REQUEST, "{query}"),
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_is_too_large_is_told_so_however_it_comes() {
+        let halves = ["x".repeat(40_000), "x".repeat(40_000)];
+        let in_parts = Body::from_stream(stream::iter(halves.map(Ok::<_, std::io::Error>)));
+        for body in [Body::from("x".repeat(65_537)), in_parts] {
+            let answer = posted(body).await;
+            assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            let text = to_bytes(answer.into_body(), 1000).await.unwrap();
+            assert_eq!(text, "a task has 65536 bytes at most");
         }
     }
 
