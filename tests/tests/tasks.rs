@@ -200,6 +200,10 @@ async fn who_is_no_worker_is_told_why() {
         ("  \t ", "A worker needs an id."),
         (r#"{"id":""}"#, "A worker needs an id."),
         ("a\u{7}b", "no control characters"),
+        (
+            "\u{200b}\u{2060}",
+            "cannot be seen, and this one has U+200B",
+        ),
         (r#"{"id":"a","types":[]}"#, "1 to 100 types"),
         (r#"{"id":"a","capacity":0}"#, "1 to 1000"),
         (r#"{"id":"a","capacity":-1}"#, "Not a worker"),
@@ -300,6 +304,7 @@ async fn a_signalr_worker_that_cannot_be_is_told_why() {
     );
     for (id, types, capacity, why) in [
         ("", json!(null), json!(1), "needs an id"),
+        ("\u{2800}", json!(null), json!(1), "cannot be seen"),
         ("a", json!([]), json!(1), "1 to 100 types"),
         ("a", json!([1]), json!(0), "The capacity"),
         ("a", json!([1]), json!(-5), "The capacity"),

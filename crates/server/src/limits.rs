@@ -1,4 +1,4 @@
-//! What names, rooms and messages may be: what the chat page allows.
+//! What names, rooms and messages may be: what the chat page allows; and what of that holds for workers.
 
 /// The most characters of a name.
 const NAME: usize = 40;
@@ -29,6 +29,21 @@ pub(crate) fn room(text: &str) -> Result<String, String> {
     line(text, "room", ROOM)
 }
 
+/// Whether a worker may go by this id, as far as eyes are concerned: in lists of workers it is told from others by them.
+pub(crate) fn worker(id: &str) -> Result<(), String> {
+    match first_unseen(id) {
+        None => Ok(()),
+        Some(unseen) => Err(format!(
+            "The id of a worker has no characters that cannot be seen, and this one has {}.",
+            code(unseen)
+        )),
+    }
+}
+
+fn code(character: char) -> String {
+    format!("U+{:04X}", u32::from(character))
+}
+
 /// One line that shows all that is in it, since others go by it, and not without end.
 fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
     let is_gap = |character: char| character.is_whitespace() || character.is_control();
@@ -38,9 +53,9 @@ fn line(text: &str, what: &str, most: usize) -> Result<String, String> {
         return Err(format!("a {what} has at least one visible character"));
     }
     if let Some(unseen) = first_unseen(&line) {
-        let code = u32::from(unseen);
         return Err(format!(
-            "a {what} has no characters that cannot be seen, and this one has U+{code:04X}"
+            "a {what} has no characters that cannot be seen, and this one has {}",
+            code(unseen)
         ));
     }
     let length = line.chars().count();

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use crate::limits;
 use crate::raw::{Conversation, Goodbye, Message, RawWebSockets};
 
 /// How long a worker may take to say who it is.
@@ -102,6 +103,7 @@ impl Push {
         } else {
             Registration::new(text, Door::Push)
         };
+        limits::worker(&registration.id).map_err(|problem| Goodbye::new(POLICY, problem))?;
         let joined = self.centre.join_worker(registration);
         joined.map_err(|error| Goodbye::new(POLICY, error.to_string()))
     }

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use tokio::sync::oneshot;
 
+use crate::limits;
+
 /// The hub at `/taskHub`. Its clients implement `ExecuteTask({id, name, type, attempt})`, whose result, whatever it is, says that the task is
 /// done, and whose error that the client does not do it.
 pub(crate) struct TaskHub {
@@ -69,6 +71,7 @@ impl TaskHub {
         {
             return Err(HubError::new("This connection is a worker's already."));
         }
+        limits::worker(&id).map_err(HubError::new)?;
         let capacity =
             u32::try_from(capacity.unwrap_or(1)).map_err(|_| RegistrationError::Capacity);
         let worker = capacity.and_then(|capacity| {

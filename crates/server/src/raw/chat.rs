@@ -60,6 +60,9 @@ impl Seat {
         let checked = |name: &str, value: &str, check: fn(&str) -> Result<String, String>| {
             let checked = if value.contains(char::is_control) {
                 Err("there are no control characters in it".to_owned())
+            } else if value.contains(char::REPLACEMENT_CHARACTER) {
+                // What is no UTF-8 has become this character when it was taken apart.
+                Err("there are bytes in it that are no UTF-8, or U+FFFD".to_owned())
             } else {
                 check(value)
             };
@@ -233,6 +236,14 @@ mod tests {
                 "'room' does not fit: there are no control",
             ),
             (&long_room, "'room' does not fit: a room has at most 60"),
+            (
+                "?nickname=Mi%FFra",
+                "'nickname' does not fit: there are bytes in it that are no UTF-8",
+            ),
+            (
+                "?nickname=x&room=%C3",
+                "'room' does not fit: there are bytes in it that are no UTF-8",
+            ),
         ] {
             let problem = seat(query).unwrap_err();
             assert!(problem.contains(why), "{query}: {problem}");
