@@ -13,6 +13,7 @@ mod push;
 mod raw;
 mod task_hub;
 mod tasks;
+mod usage;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,8 +22,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use hubcast::{AllowedOrigins, HubEndpoint, HubOptions, fold_hub_path};
 use hubcast_backplane::{InvalidUrl, RedisBackplane};
@@ -40,6 +39,7 @@ use crate::feeds::Feeds;
 use crate::pages::Source;
 use crate::raw::{Limits, RawWebSockets};
 use crate::task_hub::TaskHub;
+use crate::usage::{is_server_meant, refuse};
 
 /// Memory that nobody has needed for ten seconds goes back to the system, by a thread of the allocator's own: what a storm of messages or of clients took is
 /// not kept for ever.
@@ -81,7 +81,10 @@ fn main() -> ExitCode {
         None => cli.serve,
     };
     if is_any_twice(&settings.feeds) {
-        refuse("--feed: an exchange is named with the same room twice");
+        refuse(
+            "--feed: an exchange is named with the same room twice",
+            &said,
+        );
     }
     let redis = Backplanes::new(&settings);
     let redis = redis.unwrap_or_else(|error| refuse(&format!("--redis: {error}"), &said));
@@ -100,39 +103,6 @@ fn amqp_url(text: &str, said: &ArgMatches) -> AmqpUrl {
     url.unwrap_or_else(|error: hubcast_broker::InvalidUrl| {
         refuse(&format!("--amqp: {error}"), said)
     })
-}
-
-/// Ends the program over a wrong value, like over every other one, but without repeating it: it may hold a password.
-fn refuse(error: &str, said: &ArgMatches) -> ! {
-    command(said)
-        .0
-        .error(ErrorKind::ValueValidation, error)
-        .exit()
-}
-
-/// The command that was called, for what is said of its usage, and what was said to it.
-fn command(said: &ArgMatches) -> (clap::Command, &ArgMatches) {
-    let (mut command, mut said) = (Cli::command(), said);
-    // Only then do commands know what they are called.
-    command.build();
-    while let Some((name, more)) = said.subcommand() {
-        let Some(inner) = command.find_subcommand(name) else {
-            break;
-        };
-        (command, said) = (inner.clone(), more);
-    }
-    (command, said)
-}
-
-/// Whether `hubcast tasks` asks a server, whatever the environment says of RabbitMQ: who names one on the command line means it.
-fn is_server_meant(said: &ArgMatches) -> bool {
-    let (mut command, said) = command(said);
-    let is_said = |flag| said.value_source(flag) == Some(ValueSource::CommandLine);
-    if is_said("server") && is_said("amqp") {
-        let text = "the argument '--server <URL>' cannot be used with '--amqp <URL>'";
-        command.error(ErrorKind::ArgumentConflict, text).exit();
-    }
-    is_said("server")
 }
 
 /// A connection to Redis for each hub, if there is a Redis.
