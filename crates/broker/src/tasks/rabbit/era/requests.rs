@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::Channel;
+
 use super::Era;
 use super::settling::{Job, Settled};
 use crate::publisher::{self, PublishError};
 use crate::tasks::rabbit::dead::DeadTasks;
 use crate::tasks::rabbit::message::new_task;
-use crate::tasks::rabbit::names::state;
+use crate::tasks::rabbit::names::{Names, state};
 use crate::tasks::rabbit::servers::What;
 use crate::tasks::status::{DeadTask, Retried};
 use crate::tasks::task::{Task, new_id};
@@ -31,18 +33,15 @@ impl Era<'_> {
     pub(super) fn begin_request(&mut self, request: Request) {
         let job: Job = match request {
             Request::Submit(task, answer) => self.submit(&task, answer),
-            Request::Counts(answer) => {
+            Request::Counts(mut answer) => {
                 let (looking, names) = (self.looking.clone(), self.queue.names.clone());
                 Box::pin(async move {
-                    let gone = || Trouble::lost("a queue was deleted");
-                    let tasks = state(&looking, &names.tasks).await?.ok_or_else(gone)?;
-                    let retry = state(&looking, &names.retry).await?.ok_or_else(gone)?;
-                    let dead = state(&looking, &names.dead).await?.ok_or_else(gone)?;
-                    let counts = Counts {
-                        waiting: tasks + retry,
-                        dead,
-                    };
-                    let _ = answer.send(Ok(counts));
+                    tokio::select! {
+                        biased;
+                        // Nobody waits for it any more.
+                        () = answer.closed() => {}
+                        counts = counts(&looking, &names) => drop(answer.send(Ok(counts?))),
+                    }
                     Ok(Settled::Other)
                 })
             }
@@ -142,6 +141,17 @@ impl Era<'_> {
             Ok(Settled::Other)
         }));
     }
+}
+
+async fn counts(looking: &Channel, names: &Names) -> Result<Counts, Trouble> {
+    let gone = || Trouble::lost("a queue was deleted");
+    let tasks = state(looking, &names.tasks).await?.ok_or_else(gone)?;
+    let retry = state(looking, &names.retry).await?.ok_or_else(gone)?;
+    let dead = state(looking, &names.dead).await?.ok_or_else(gone)?;
+    Ok(Counts {
+        waiting: tasks + retry,
+        dead,
+    })
 }
 
 impl From<Trouble> for QueueError {
