@@ -1,4 +1,4 @@
-//! The command line. Every flag is an environment variable, too.
+//! The command line. Every flag of the server is an environment variable, too.
 
 #![allow(
     clippy::doc_markdown,

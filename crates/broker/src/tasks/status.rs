@@ -30,11 +30,12 @@ pub struct Status {
     pub running: Vec<RunningTask>,
     /// How many tasks workers of this server are doing.
     pub running_count: usize,
-    /// How many tasks wait to be tried, for the first time or again, on all servers of the queue; `null` while RabbitMQ is away.
+    /// How many tasks wait to be tried, for the first time or again: in the queue, which all its servers share, and at this server, until a worker has room. Those that wait at
+    /// other servers so, for a moment, are not in it. `null` while RabbitMQ is away.
     pub waiting: Option<u64>,
     /// How many tasks workers of this server have done since it was started.
     pub done: u64,
-    /// How many tasks have been given up, on all servers of the queue; `null` while RabbitMQ is away.
+    /// How many tasks have been given up by all servers of the queue, and still are; `null` while RabbitMQ is away.
     pub dead: Option<u64>,
 }
 
