@@ -194,6 +194,30 @@ async fn what_cannot_be_looked_at_or_tried_again_is_told() {
 }
 
 #[tokio::test]
+async fn no_more_tasks_that_were_given_up_are_shown_than_were_asked_for() {
+    let server = Hubcast::start(&["--task-attempts", "1"]).await;
+    let _worker = RawWorker::join(server.url(), r#"{"id": "a", "types": [1]}"#).await;
+    server
+        .tasks_become(DEADLINE, &json!({"workerCount": 1}))
+        .await;
+    for name in ["first", "second", "third"] {
+        server
+            .submit(&json!({"TaskName": name, "TaskType": 2}))
+            .await;
+    }
+    server.tasks_become(DEADLINE, &json!({"dead": 3})).await;
+    // A server shows 1000 at most, and is asked for no more.
+    for (most, shown) in [("2", 2), ("100000", 3)] {
+        let arguments = ["dead", "--json", "--most", most, "--server", server.url()];
+        let output = tasks(&arguments, Stdio::piped()).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(text.lines().count(), shown, "{text} {said}");
+        assert!(text.contains("first"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_who_has_gone_is_no_error() {
     let server = Hubcast::start(&[]).await;
     for command in ["dead", "retry"] {

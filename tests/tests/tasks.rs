@@ -102,7 +102,8 @@ async fn a_raw_worker_gets_tasks_as_texts_one_after_the_other() {
 
 #[tokio::test]
 async fn a_second_worker_with_the_same_id_closes_the_first() {
-    let server = Hubcast::start(&[]).await;
+    let log = ["--log", "info,hubcast_broker=debug"];
+    let mut server = Hubcast::start(&log).await;
     let mut first = RawWorker::join(server.url(), "a").await;
     server
         .submit(&json!({"TaskName": "one", "TaskType": 1}))
@@ -117,6 +118,9 @@ async fn a_second_worker_with_the_same_id_closes_the_first() {
         .await;
     assert_eq!(second.hears().await, "two");
     assert_eq!(server.tasks().await["workers"].as_array().unwrap().len(), 1);
+
+    let [told, who] = ["a worker has to go", r#"worker="a""#];
+    server.logs(DEADLINE, &[told, who, "door=Push"]).await;
 
     // Whichever door it comes through.
     let mut third = HubWorker::join(&server, "a", &[1]).await;
@@ -136,6 +140,12 @@ async fn a_second_worker_with_the_same_id_closes_the_first() {
         }
     })
     .await;
+    server.logs(DEADLINE, &[told, who, "door=Push"]).await;
+    server.logs(DEADLINE, &[told, who, "door=TaskHub"]).await;
+    drop(fourth);
+    server
+        .logs(DEADLINE, &["DEBUG", "has gone", who, "door=Push"])
+        .await;
 }
 
 #[tokio::test]
