@@ -15,7 +15,7 @@ pub(crate) const MOST_SHOWN: usize = 100;
 const LONGEST_NAME: usize = 100;
 
 /// How many bytes are shown of a task that was given up: as many of them are looked at as there may be.
-const LONGEST_DEAD: usize = 1000;
+pub(crate) const LONGEST_DEAD: usize = 1000;
 
 /// The task centre now:
 /// `{"workers": [..], "workerCount": 0, "running": [..], "runningCount": 0, "waiting": 0, "done": 0, "dead": 0}`.

@@ -5,7 +5,7 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::tasks::status::DeadTask;
+use crate::tasks::status::{DeadTask, LONGEST_DEAD, beginning};
 use crate::tasks::task::{LONGEST_ID, Reason, new_id};
 use crate::trouble::Trouble;
 
@@ -26,9 +26,6 @@ const PERSISTENT: u8 = 2;
 
 /// More attempts than anybody has made were written by somebody else.
 const MOST_ATTEMPTS: u32 = 1_000_000;
-
-/// How many bytes of a task are shown.
-const SHOWN: usize = 1000;
 
 /// A task with all that came with it.
 #[derive(Debug, Clone)]
@@ -153,11 +150,15 @@ impl Message {
             Some(AMQPValue::Timestamp(at)) => i64::try_from(*at).ok(),
             _ => None,
         };
-        let task = self.body.get(..SHOWN).unwrap_or(&self.body);
+        // With the rest of a character that begins within what is shown.
+        let body = self.body.get(..LONGEST_DEAD + 4).unwrap_or(&self.body);
+        let body = String::from_utf8_lossy(body);
+        // Others may write there, too.
+        let reason = Reason::new(reason.unwrap_or_else(|| "unknown".into()));
         DeadTask {
             id: self.id.clone().unwrap_or_default(),
-            task: String::from_utf8_lossy(task).into_owned(),
-            reason: reason.unwrap_or_else(|| "unknown".into()),
+            task: beginning(&body).to_owned(),
+            reason: reason.to_string(),
             attempts: self.attempts,
             at: at.and_then(|at| Timestamp::from_second(at).ok()),
         }
@@ -269,6 +270,27 @@ mod tests {
         assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
         assert!(header(&forgiven.properties, "trace").is_some());
         assert!(header(&forgiven.properties, REASON).is_none());
+    }
+
+    #[test]
+    fn what_is_shown_is_cut_between_characters_whatever_is_in_it() {
+        for (body, shown) in [
+            (format!("x{}", "ä".repeat(600)).into_bytes(), 999),
+            ([&b"x".repeat(997)[..], "😀".as_bytes()].concat(), 997),
+            ([&b"x".repeat(996)[..], "😀y".as_bytes()].concat(), 1000),
+            (vec![0xff; 70_000], 999),
+        ] {
+            let message = Message::for_test(None, &body);
+            let properties = message.given_up("7", 1, &Reason::new("no"));
+            let mut headers = properties.headers().clone().unwrap();
+            let reason = AMQPValue::LongString("ö".repeat(30_000).into());
+            headers.insert(REASON.into(), reason);
+            let properties = properties.with_headers(headers);
+            let dead = published(&message, properties, "tasks.dead").as_dead();
+            assert_eq!(dead.task.len(), shown, "{}", dead.task);
+            assert!(String::from_utf8_lossy(&body).starts_with(&dead.task));
+            assert_eq!(dead.reason, "ö".repeat(500));
+        }
     }
 
     #[test]
