@@ -79,6 +79,8 @@ pub(crate) struct Board {
     is_closing: bool,
     /// Told when time begins to matter.
     busy: Arc<Notify>,
+    /// Told when a worker has got room and the queue hears nothing of it.
+    room: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -171,12 +173,18 @@ impl Board {
             done: 0,
             is_closing: false,
             busy: Arc::default(),
+            room: Arc::default(),
         }
     }
 
     /// Told when time begins to matter.
     pub(crate) fn busy(&self) -> Arc<Notify> {
         Arc::clone(&self.busy)
+    }
+
+    /// Told when a worker has got room and there is no notice: it has answered for a task that was not its own any more.
+    pub(crate) fn room(&self) -> Arc<Notify> {
+        Arc::clone(&self.room)
     }
 
     fn tell(&self, notice: Notice) {
@@ -395,8 +403,11 @@ impl Board {
         if let Some(capacity) = opened {
             self.tell(Notice::Opened(key, capacity));
         }
-        held.and_then(|number| self.running.remove(&number))
-            .ok_or(Refusal::LeaseOver)
+        let running = held.and_then(|number| self.running.remove(&number));
+        if running.is_none() {
+            self.room.notify_one();
+        }
+        running.ok_or(Refusal::LeaseOver)
     }
 
     /// A worker has done a task.

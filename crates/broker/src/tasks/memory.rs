@@ -58,6 +58,7 @@ impl MemoryQueue {
     }
 
     pub(super) async fn run(mut self) {
+        let room = lock(&self.side.board).room();
         loop {
             let next = self.later.first_key_value().map(|((due, _), _)| *due);
             let due = async {
@@ -77,6 +78,7 @@ impl MemoryQueue {
                     None => return,
                 },
                 () = due => self.wake(),
+                () = room.notified() => {}
             }
             self.give();
         }

@@ -252,6 +252,27 @@ async fn a_lease_that_is_over_gives_the_task_to_another_and_refuses_the_late_ans
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_answer_makes_room_for_what_waits() {
+    let centre = centre(5);
+    let mut slow = centre.worker("slow", &[], 2);
+    let first = centre.put("first", 1).await;
+    let second = centre.put("second", 1).await;
+    for id in [&first, &second] {
+        assert_eq!(&*slow.gets_one().await.id, id);
+    }
+    let mut quick = centre.worker("quick", &[], 1);
+    for _ in 0..2 {
+        sleep(Duration::from_secs(31)).await;
+        slow.answers().progress(&second, "still at it").unwrap();
+    }
+    assert_eq!(&*quick.gets_one().await.id, first);
+    let third = centre.put("third", 1).await;
+    assert!(slow.gets().await.is_none());
+    assert_eq!(slow.answers().done(&first), Err(Refusal::LeaseOver));
+    assert_eq!(&*slow.gets_one().await.id, third);
+}
+
+#[tokio::test(start_paused = true)]
 async fn progress_renews_the_lease() {
     let centre = centre(5);
     let mut worker = centre.worker("a", &[], 1);
