@@ -25,7 +25,7 @@ const MOST_REMEMBERED: usize = 10_000;
 
 /// How long a task stays unacknowledged before it is handed back while it is being done. RabbitMQ ends a channel over what takes half an hour (`consumer_timeout`), and with it everything else
 /// that was delivered there.
-const UNACKNOWLEDGED: Duration = Duration::from_mins(10);
+const UNACKNOWLEDGED: Duration = Duration::from_mins(20);
 
 /// How many tasks are kept in mind of which a copy was put off because they are being done.
 const MOST_PUT_OFF: usize = 10_000;

@@ -27,6 +27,10 @@ pub(super) struct Names {
 /// twentieth. There is no number for "as often as one likes" that all versions know.
 const AS_OFTEN_AS_ONE_LIKES: i64 = 1_000_000_000;
 
+/// How often a task may be delivered before RabbitMQ gives it up: each time that its connection is lost, or that it is handed back because it takes long. RabbitMQ 4 would do so at the
+/// twentieth, after a few hours; without any limit a task that ends every server would come for ever.
+const DELIVERIES: i64 = 1000;
+
 /// After how long a message of one server to the others is of no use any more, in milliseconds.
 const STALE: i32 = 10_000;
 
@@ -52,16 +56,17 @@ impl Names {
                 ("x-dead-letter-routing-key", text(queue.as_str())),
             ]
         };
-        let limit = AMQPValue::LongLongInt(AS_OFTEN_AS_ONE_LIKES);
-        let limit = vec![("x-delivery-limit", limit)];
-        declare(link, &self.dead, vec![], limit).await?;
+        let limit = |limit| vec![("x-delivery-limit", AMQPValue::LongLongInt(limit))];
+        declare(link, &self.dead, vec![], limit(AS_OFTEN_AS_ONE_LIKES)).await?;
         // A channel ends with the first thing that it does not like, so each gets one.
         let looking = link.channel().await;
         if state(&looking, &self.tasks).await?.is_none() {
             // What RabbitMQ gives up because it was delivered too often is dead, too.
-            declare(link, &self.tasks, then_to(&self.dead), vec![]).await?;
+            let then = then_to(&self.dead);
+            declare(link, &self.tasks, then, limit(DELIVERIES)).await?;
         } else if is_first {
-            self.look_at_tasks(link, then_to(&self.dead)).await?;
+            let ours = [then_to(&self.dead), limit(DELIVERIES)].concat();
+            self.look_at_tasks(link, ours).await?;
         }
         // Otherwise a message could be lost on its way from one queue to the other.
         let safely = vec![
