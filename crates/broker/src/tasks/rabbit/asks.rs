@@ -93,8 +93,22 @@ impl<R> Asks<R> {
         self.open.insert(self.last, ask);
     }
 
-    /// Ends the questions that everybody has answered, or that have been open for too long, and gives the numbers of those that are to be asked now.
-    pub(super) fn look(&mut self, now: Instant) -> (Vec<Ask<R>>, Vec<u64>) {
+    /// How many questions are open.
+    pub(super) fn count(&self) -> u32 {
+        self.open.len().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Ends the questions that everybody has answered, or that have been open for too long, and gives the numbers of those that are to be asked now. While nobody
+    /// hears this server, nobody can answer, and time does not count.
+    pub(super) fn look(&mut self, now: Instant, is_heard: bool) -> (Vec<Ask<R>>, Vec<u64>) {
+        if !is_heard {
+            for ask in self.open.values_mut() {
+                ask.until = ask.until.max(now + ANSWER);
+            }
+            self.others_known = self.others_known.max(now + ANSWER);
+            self.others_back = self.others_back.max(now + ANSWER);
+            return (Vec::new(), Vec::new());
+        }
         let (others_known, others_back) = (self.others_known, self.others_back);
         let is_over = |ask: &Ask<R>| {
             let everybody = match ask.is_about {
@@ -207,7 +221,7 @@ mod tests {
         let now = settled(&asks);
         for question in [Question::Holds, Question::Can] {
             asks.begin(given(Some("1")), question, now);
-            let (over, again) = asks.look(now);
+            let (over, again) = asks.look(now, true);
             assert_eq!((over.len(), again.len()), (1, 0));
             assert_eq!(over[0].prospect, Prospect::Nobody);
         }
@@ -222,15 +236,15 @@ mod tests {
             asks.is_there(server, now);
         }
         asks.begin(given(Some("1")), Question::Can, now);
-        let (over, again) = asks.look(now);
+        let (over, again) = asks.look(now, true);
         assert_eq!((over.len(), &again[..]), (0, &[1][..]));
-        assert_eq!(asks.look(now).1.len(), 0, "not at once again");
+        assert_eq!(asks.look(now, true).1.len(), 0, "not at once again");
         asks.no("a", 1);
         asks.no("a", 1);
         asks.is_gone("b");
-        assert_eq!(asks.look(now).0.len(), 0);
+        assert_eq!(asks.look(now, true).0.len(), 0);
         asks.no("c", 1);
-        assert_eq!(asks.look(now).0.len(), 1);
+        assert_eq!(asks.look(now, true).0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,13 +254,27 @@ mod tests {
         let now = settled(&asks);
         asks.is_there("a", start);
         asks.begin(given(Some("1")), Question::Holds, now);
-        assert_eq!(asks.look(now + REPEAT).1, [1]);
-        assert_eq!(asks.look(now + ANSWER).0.len(), 1);
+        assert_eq!(asks.look(now + REPEAT, true).1, [1]);
+        assert_eq!(asks.look(now + ANSWER, true).0.len(), 1);
         asks.begin(given(Some("2")), Question::Holds, now);
-        assert_eq!(asks.look(now).0.len(), 1);
+        assert_eq!(asks.look(now, true).0.len(), 1);
         asks.is_there("a", now);
         asks.begin(given(Some("3")), Question::Holds, now);
-        assert_eq!(asks.look(now).1, [3]);
+        assert_eq!(asks.look(now, true).1, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nobody_hears_a_question_it_stays_open_and_then_it_is_asked() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        asks.begin(given(Some("1")), Question::Holds, now);
+        let much_later = now + ANSWER * 100;
+        assert_eq!(asks.look(much_later, false).0.len(), 0);
+        // Who is there is not known yet.
+        let (over, again) = asks.look(much_later, true);
+        assert_eq!((over.len(), &again[..]), (0, &[1][..]));
+        asks.is_there("a", much_later);
+        assert_eq!(asks.look(much_later + ANSWER, true).0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,9 +286,9 @@ mod tests {
         asks.begin(given(Some("1")), Question::Holds, now);
         asks.is_there("a", now + REPEAT);
         let later = now + ANSWER;
-        assert_eq!(asks.look(later).0.len(), 1);
+        assert_eq!(asks.look(later, true).0.len(), 1);
         asks.begin(given(Some("2")), Question::Holds, later);
-        assert_eq!(asks.look(later).1, [2]);
+        assert_eq!(asks.look(later, true).1, [2]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -270,12 +298,12 @@ mod tests {
         for _ in 0..2 {
             asks.is_there("a", now);
             asks.begin(given(Some("1")), Question::Can, now);
-            asks.look(now);
+            asks.look(now, true);
             for prospect in [Prospect::Busy, Prospect::Room, Prospect::Busy] {
                 asks.able(asks.last, prospect, now);
             }
-            assert_eq!(asks.look(now).0.len(), 0);
-            let (over, _) = asks.look(now + IN_THE_WAY);
+            assert_eq!(asks.look(now, true).0.len(), 0);
+            let (over, _) = asks.look(now + IN_THE_WAY, true);
             assert_eq!(over[0].prospect, Prospect::Room);
             assert!(asks.others.contains_key("a"));
         }
@@ -286,11 +314,11 @@ mod tests {
         let start = Instant::now();
         let mut asks = Asks::new(false, start);
         asks.begin(given(Some("1")), Question::Holds, start);
-        assert_eq!(asks.look(start + ANSWER).0.len(), 0);
-        assert_eq!(asks.look(start + RETURN).0.len(), 1);
+        assert_eq!(asks.look(start + ANSWER, true).0.len(), 0);
+        assert_eq!(asks.look(start + RETURN, true).0.len(), 1);
         let mut asks = Asks::new(false, start);
         asks.begin(given(Some("1")), Question::Can, start);
-        assert_eq!(asks.look(start + ANSWER).0.len(), 1);
+        assert_eq!(asks.look(start + ANSWER, true).0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

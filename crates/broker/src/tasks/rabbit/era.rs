@@ -87,7 +87,6 @@ impl<'a> Era<'a> {
     pub(super) async fn begin(
         queue: &'a mut RabbitQueue,
         channel: Channel,
-        speaking: Channel,
         is_first: bool,
     ) -> Result<Self, Trouble> {
         let names = queue.names.clone();
@@ -107,7 +106,12 @@ impl<'a> Era<'a> {
         let mut era = Self {
             servers,
             looking: queue.link.channel().await,
-            voice: Voice::new(speaking, names.servers, Arc::clone(&queue.server), name),
+            voice: Voice::new(
+                queue.publishing.clone(),
+                names.servers,
+                Arc::clone(&queue.server),
+                name,
+            ),
             queue,
             consumers: Consumers::new(channel.clone(), names.tasks),
             channel,
@@ -184,9 +188,8 @@ impl<'a> Era<'a> {
                     self.look();
                     Ok(())
                 }
-                Event::Check if self.channel.status().connected() && self.voice.is_heard() => {
-                    self.make_up_for_places();
-                    self.hand_back();
+                Event::Check if self.channel.status().connected() => {
+                    self.check();
                     Ok(())
                 }
                 Event::Check => Err(Trouble::lost("a channel is closed")),
@@ -202,27 +205,45 @@ impl<'a> Era<'a> {
         }
     }
 
-    /// What RabbitMQ does not take, because it takes no messages or a queue is full, stays here, unacknowledged: it must not keep workers from getting others.
-    fn make_up_for_places(&mut self) {
-        let publishing = self.queue.publishing.status();
-        let is_blocked = matches!(*publishing.borrow(), LinkStatus::Blocked { .. });
+    /// What is looked at once a second.
+    fn check(&mut self) {
+        // What is published waits there: nobody can be asked, and nothing can be passed on.
+        let is_heard = self.is_heard();
+        if is_heard && self.voice.has_been_missed() {
+            self.introduce();
+        }
+        // What RabbitMQ does not take, because it takes no messages or a queue is full, stays here, unacknowledged: it must not keep workers from getting others.
         let lost_places = if self.queue.slots.is_empty() {
             0
-        } else if is_blocked {
-            self.passing_on
-        } else {
+        } else if is_heard {
             self.refused.load(Ordering::Relaxed)
+        } else {
+            let waiting = lock(&self.queue.side.board).waiting();
+            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+            (self.passing_on + self.asks.count()).saturating_add(waiting)
         };
         self.consumers.lose_places(lost_places);
+        if is_heard {
+            self.renew();
+        }
     }
 
-    /// Hands back what RabbitMQ would soon end the channel over. It comes again, and is known.
-    fn hand_back(&mut self) {
-        for receipt in self.queue.ledger.overdue(Instant::now()) {
-            self.jobs.push(Box::pin(async move {
-                receipt.hand_back().await?;
-                Ok(Settled::Other)
-            }));
+    /// Whether RabbitMQ takes what is published.
+    pub(super) fn is_heard(&self) -> bool {
+        *self.queue.publishing.status().borrow() == LinkStatus::Connected
+    }
+
+    /// Whether a task that waits here may as well wait elsewhere: also if nobody is here any more.
+    fn can_pass_on(&self) -> bool {
+        self.is_heard() || self.queue.slots.is_empty()
+    }
+
+    /// Puts what RabbitMQ would soon end the channel over where it comes from again later. Then it is known.
+    fn renew(&mut self) {
+        for (message, receipt) in self.queue.ledger.overdue(Instant::now()) {
+            let properties = message.put_off();
+            let later = self.later(message.body, properties);
+            self.publish(Some(receipt), later, None);
         }
     }
 
@@ -253,7 +274,7 @@ impl<'a> Era<'a> {
             Notice::Opened(worker, _) | Notice::Closed(worker) => self.consumers.changes(worker),
             Notice::Joined(worker, key) => {
                 let workers = vec![(worker, key)];
-                self.announce(What::Joined { workers });
+                self.voice.announce(What::Joined { workers });
             }
             Notice::Done(number) => {
                 if let Some(receipt) = self.queue.ledger.done(number, Instant::now()) {
@@ -265,7 +286,12 @@ impl<'a> Era<'a> {
             }
             Notice::Later(number, attempts) => {
                 if let Some(given) = self.queue.ledger.remove(number) {
-                    self.retry(given, attempts);
+                    // It has only waited, and what is put back now does not come before RabbitMQ takes messages again.
+                    if attempts == given.message.attempts && !self.can_pass_on() {
+                        self.hand_out(given);
+                    } else {
+                        self.retry(given, attempts);
+                    }
                 }
             }
             Notice::NobodyHere(number) => {

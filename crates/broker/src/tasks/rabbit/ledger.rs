@@ -23,9 +23,9 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 const REMEMBERED_WITHOUT_ID: Duration = Duration::from_mins(1);
 const MOST_REMEMBERED: usize = 10_000;
 
-/// How long a task stays unacknowledged before it is handed back while it is being done. RabbitMQ ends a channel over what takes half an hour (`consumer_timeout`), and with it everything else
+/// How long a task stays unacknowledged before it is put back while it is being done. RabbitMQ ends a channel over what takes half an hour (`consumer_timeout`), and with it everything else
 /// that was delivered there.
-const UNACKNOWLEDGED: Duration = Duration::from_mins(20);
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_mins(20);
 
 /// How many tasks are kept in mind of which a copy was put off because they are being done.
 const MOST_PUT_OFF: usize = 10_000;
@@ -68,7 +68,7 @@ pub(super) struct Given<R> {
     pub(super) key: Key,
     pub(super) task: Arc<Task>,
     pub(super) message: Message,
-    /// `None` when the connection that it came on is lost, or it was handed back.
+    /// `None` when the connection that it came on is lost, or it was put back.
     pub(super) receipt: Option<R>,
     /// When that came.
     since: Instant,
@@ -188,11 +188,13 @@ impl<R> Ledger<R> {
         }
     }
 
-    /// What has been unacknowledged for so long that RabbitMQ is about to lose patience: to be handed back, and [adopted](Self::adopt) when it comes again.
-    pub(super) fn overdue(&mut self, now: Instant) -> Vec<R> {
+    /// What has been unacknowledged for so long that RabbitMQ is about to lose patience: to be put where it comes from again, and [adopted](Self::adopt) then.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<(Message, R)> {
         let given = self.given.values_mut();
         let overdue = given.filter(|given| now.duration_since(given.since) >= UNACKNOWLEDGED);
-        overdue.filter_map(|given| given.receipt.take()).collect()
+        let renewed =
+            overdue.filter_map(|given| Some((given.message.clone(), given.receipt.take()?)));
+        renewed.collect()
     }
 
     fn remember(&mut self, key: Key, now: Instant) {
@@ -317,17 +319,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_takes_long_is_handed_back_in_time_and_known_when_it_comes_again() {
+    async fn what_takes_long_is_put_back_in_time_and_known_when_it_comes_again() {
         for id in [Some("7"), None] {
             let mut ledger = Ledger::<u32>::new(Duration::from_secs(5));
             let number = ledger.insert(given(id, "a")).number;
             let key = given(id, "a").key;
             tokio::time::advance(UNACKNOWLEDGED / 2).await;
             ledger.insert(given(Some("8"), "b"));
-            assert_eq!(ledger.overdue(Instant::now()), [] as [u32; 0]);
+            assert!(ledger.overdue(Instant::now()).is_empty());
             tokio::time::advance(UNACKNOWLEDGED / 2).await;
-            assert_eq!(ledger.overdue(Instant::now()), [1]);
-            assert_eq!(ledger.overdue(Instant::now()), [] as [u32; 0]);
+            let overdue = ledger.overdue(Instant::now());
+            assert_eq!(overdue.len(), 1);
+            assert_eq!((overdue[0].0.id.as_deref(), overdue[0].1), (id, 1));
+            assert!(ledger.overdue(Instant::now()).is_empty());
             // Elsewhere first, where it is put off.
             let known = ledger.answer("x", 1, &key, Instant::now());
             assert_eq!(known, Some(Known::Running));

@@ -1,10 +1,14 @@
 //! A task as RabbitMQ has it: the bytes, and what stands beside them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use tokio::time::Instant;
 
+use super::ledger::UNACKNOWLEDGED;
 use crate::tasks::status::{DeadTask, LONGEST_DEAD, beginning};
 use crate::tasks::task::{LONGEST_ID, Reason, new_id};
 use crate::trouble::Trouble;
@@ -24,6 +28,9 @@ const MAYBE_TWICE: &str = "x-hubcast-maybe-twice";
 /// The delivery mode of messages that survive a restart.
 const PERSISTENT: u8 = 2;
 
+/// How long it may take to publish a task elsewhere that has been here for as long as it may. Together less than half an hour, after which RabbitMQ ends the channel.
+const LEFT_FOR_PUBLISHING: Duration = Duration::from_mins(5);
+
 /// More attempts than anybody has made were written by somebody else.
 const MOST_ATTEMPTS: u32 = 1_000_000;
 
@@ -41,16 +48,25 @@ pub(super) struct Message {
 
 /// What a task is acknowledged with: a delivery that has been emptied, and belongs to one channel.
 #[derive(Debug)]
-pub(super) struct Receipt(Box<Delivery>);
+pub(super) struct Receipt {
+    delivery: Box<Delivery>,
+    /// When it came.
+    since: Instant,
+}
 
 impl Receipt {
     pub(super) async fn acknowledge(&self) -> Result<(), Trouble> {
-        crate::acknowledge(&self.0).await
+        crate::acknowledge(&self.delivery).await
+    }
+
+    /// When RabbitMQ is about to lose patience.
+    pub(super) fn overdue(&self) -> Instant {
+        self.since + UNACKNOWLEDGED + LEFT_FOR_PUBLISHING
     }
 
     /// Hands it back to the queue, which delivers it again.
     pub(super) async fn hand_back(&self) -> Result<(), Trouble> {
-        crate::hand_back(&self.0).await
+        crate::hand_back(&self.delivery).await
     }
 }
 
@@ -73,7 +89,11 @@ impl Message {
             maybe_twice,
             properties,
         };
-        (message, Receipt(Box::new(delivery)))
+        let receipt = Receipt {
+            delivery: Box::new(delivery),
+            since: Instant::now(),
+        };
+        (message, receipt)
     }
 
     /// The properties of the same task when it is published again, under an id, with one more header.

@@ -84,18 +84,17 @@ impl RabbitQueue {
         let mut is_first = true;
         let mut worked = None;
         loop {
-            let (link, publishing) = (self.link.clone(), self.publishing.clone());
-            let (channel, speaking) = {
-                let mut channels = pin!(async {
+            let link = self.link.clone();
+            let channel = {
+                let mut channel = pin!(async {
                     if let Some(worked) = worked {
                         backoff.rest(worked).await;
                     }
-                    // Whoever publishes is not listened to while RabbitMQ is short of memory, so what is said does not go the way that acknowledgements go.
-                    tokio::join!(link.channel(), publishing.channel())
+                    link.channel().await
                 });
                 loop {
                     tokio::select! {
-                        channels = &mut channels => break channels,
+                        channel = &mut channel => break channel,
                         // So that they do not pile up.
                         notice = self.side.notices.recv() => match notice {
                             Some(notice) => self.hear_alone(&notice),
@@ -109,7 +108,7 @@ impl RabbitQueue {
                 }
             };
             let began = Instant::now();
-            let beginning = Era::begin(&mut self, channel, speaking, is_first);
+            let beginning = Era::begin(&mut self, channel, is_first);
             let era = timeout(BEGINNING, beginning).await;
             let era = era.unwrap_or_else(|_| Err(Trouble::lost("RabbitMQ does not answer")));
             let end = match era {

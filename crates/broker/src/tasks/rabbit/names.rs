@@ -6,6 +6,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
+use super::servers::STALE;
 use crate::link::Link;
 use crate::name::TaskQueue;
 use crate::trouble::{Refusal, Trouble, describe, is_precondition, is_refusal};
@@ -30,9 +31,6 @@ const AS_OFTEN_AS_ONE_LIKES: i64 = 1_000_000_000;
 /// How often a task may be delivered before RabbitMQ gives it up: each time that its connection is lost, or that it is handed back because it takes long. RabbitMQ 4 would do so at the
 /// twentieth, after a few hours; without any limit a task that ends every server would come for ever.
 const DELIVERIES: i64 = 1000;
-
-/// After how long a message of one server to the others is of no use any more, in milliseconds.
-const STALE: i32 = 10_000;
 
 impl Names {
     pub(super) fn new(queue: &TaskQueue) -> Self {
@@ -133,7 +131,8 @@ impl Names {
             auto_delete: true,
             ..QueueDeclareOptions::default()
         };
-        let stale = table([("x-message-ttl", AMQPValue::LongInt(STALE))]);
+        let milliseconds = i32::try_from(STALE.as_millis()).unwrap_or(i32::MAX);
+        let stale = table([("x-message-ttl", AMQPValue::LongInt(milliseconds))]);
         let asked = Trouble::asking("declaring a queue for what other servers say");
         let queue = channel.queue_declare("".into(), options, stale).await;
         let queue = queue.map_err(asked)?;

@@ -1,15 +1,23 @@
 //! What the servers of one queue say to each other, as JSON: questions and announcements to all, answers to whoever asked.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::ledger::{Key, Known};
+use crate::backoff::Backoff;
+use crate::link::Link;
 use crate::tasks::board::{Prospect, WorkerKey};
-use crate::trouble::Trouble;
+use crate::while_connected;
 
 /// Something that one server says to all, or to one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,69 +50,148 @@ pub(super) enum What {
     Joined { workers: Vec<(String, WorkerKey)> },
 }
 
-/// How this server speaks to the others.
-#[derive(Clone)]
+/// How much may wait to be said. Of more the rest is not said at all, and this server introduces itself again.
+const MOST_WAITING: usize = 1000;
+
+/// After how long something is of no use to others any more.
+pub(super) const STALE: Duration = Duration::from_secs(10);
+
+/// Something that waits to be said.
+struct Word {
+    exchange: ShortString,
+    to: ShortString,
+    said: Vec<u8>,
+    since: Instant,
+    /// Dropped when it is said, or will not be.
+    _done: Option<oneshot::Sender<Infallible>>,
+}
+
+/// How this server speaks to the others: over the connection that publishes, which may be away, or not be listened to, while everything else goes on.
+#[derive(Debug)]
 pub(super) struct Voice {
-    channel: Channel,
+    words: mpsc::Sender<Word>,
+    /// Whether others may have missed something.
+    missed: Arc<AtomicBool>,
     /// The exchange that reaches all.
     servers: ShortString,
     /// What this server calls itself.
     server: Arc<str>,
     /// The queue in which others reach this server.
     from: ShortString,
+    task: AbortHandle,
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Voice {
     pub(super) fn new(
-        channel: Channel,
+        publishing: Link,
         servers: ShortString,
         server: Arc<str>,
         from: ShortString,
     ) -> Self {
+        let (words, waiting) = mpsc::channel(MOST_WAITING);
+        let missed = Arc::new(AtomicBool::new(false));
+        let speaking = tokio::spawn(speak(publishing, waiting, Arc::clone(&missed)));
         Self {
-            channel,
+            words,
+            missed,
             servers,
             server,
             from,
+            task: speaking.abort_handle(),
         }
     }
 
-    /// Whether it can still say something.
-    pub(super) fn is_heard(&self) -> bool {
-        self.channel.status().connected()
+    /// Whether others may have missed something since this was asked last.
+    pub(super) fn has_been_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// Says something to all servers, of which this is one.
-    pub(super) async fn announce(self, what: What) -> Result<(), Trouble> {
-        let servers = self.servers.clone();
-        self.say(servers, ShortString::default(), what).await
+    pub(super) fn announce(&self, what: What) {
+        self.say(self.servers.clone(), ShortString::default(), what, None);
     }
 
-    /// Says something to the server that hears in a queue, if it is still there, and if RabbitMQ has named that queue.
-    pub(super) async fn answer(self, to: String, what: What) -> Result<(), Trouble> {
-        // Of no other queue can it be said that nobody minds.
-        match ShortString::try_new(to) {
-            Ok(to) if to.as_str().starts_with("amq.gen-") => {
-                self.say(ShortString::default(), to, what).await
-            }
-            _ => Ok(()),
+    /// The same, and waits until it is said, or will not be.
+    pub(super) fn announce_last(&self, what: What) -> impl Future<Output = ()> + use<> {
+        let (done, is_done) = oneshot::channel();
+        let servers = self.servers.clone();
+        self.say(servers, ShortString::default(), what, Some(done));
+        async move {
+            // Nothing is ever sent.
+            let _ = is_done.await;
         }
     }
 
-    async fn say(self, exchange: ShortString, to: ShortString, what: What) -> Result<(), Trouble> {
+    /// Says something to the server that hears in a queue, if it is still there, and if RabbitMQ has named that queue.
+    pub(super) fn answer(&self, to: String, what: What) {
+        // Of no other queue can it be said that nobody minds.
+        if let Ok(to) = ShortString::try_new(to)
+            && to.as_str().starts_with("amq.gen-")
+        {
+            self.say(ShortString::default(), to, what, None);
+        }
+    }
+
+    fn say(
+        &self,
+        exchange: ShortString,
+        to: ShortString,
+        what: What,
+        done: Option<oneshot::Sender<Infallible>>,
+    ) {
         let said = Said {
             server: self.server.to_string(),
             from: self.from.to_string(),
             what,
         };
-        let said = serde_json::to_vec(&said).unwrap_or_default();
-        let options = BasicPublishOptions::default();
-        let properties = BasicProperties::default();
-        let sent = self
-            .channel
-            .basic_publish(exchange, to, options, &said, properties);
-        sent.await?;
-        Ok(())
+        let word = Word {
+            exchange,
+            to,
+            said: serde_json::to_vec(&said).unwrap_or_default(),
+            since: Instant::now(),
+            _done: done,
+        };
+        if self.words.try_send(word).is_err() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Says what waits, on one channel after another.
+async fn speak(publishing: Link, mut words: mpsc::Receiver<Word>, missed: Arc<AtomicBool>) {
+    let mut backoff = Backoff::new();
+    loop {
+        let channel = publishing.channel().await;
+        let began = Instant::now();
+        loop {
+            let Some(word) = words.recv().await else {
+                return;
+            };
+            if word.since.elapsed() > STALE {
+                missed.store(true, Ordering::Relaxed);
+                continue;
+            }
+            let options = BasicPublishOptions::default();
+            let properties = BasicProperties::default();
+            let sent = channel.basic_publish(
+                word.exchange.clone(),
+                word.to.clone(),
+                options,
+                &word.said,
+                properties,
+            );
+            if !matches!(while_connected(&channel, sent).await, Ok(Ok(_))) {
+                break;
+            }
+        }
+        missed.store(true, Ordering::Relaxed);
+        backoff.rest(began.elapsed()).await;
     }
 }
 

@@ -38,10 +38,9 @@ pub(super) struct Consumers {
     /// The workers that are consumers, or about to be.
     open: HashMap<WorkerKey, Number>,
     /// Consumers that stand in for places of workers which are taken by tasks that no worker has any more.
-    spares: Vec<Number>,
-    /// How many such places there are, and for how many there are consumers.
+    spares: Vec<(Number, u32)>,
+    /// How many such places there are.
     lost_places: u32,
-    spared: u32,
     last: Number,
     /// What is delivered to them.
     pub(super) deliveries: SelectAll<BoxStream<'static, Item>>,
@@ -61,7 +60,6 @@ impl Consumers {
             open: HashMap::new(),
             spares: Vec::new(),
             lost_places: 0,
-            spared: 0,
             last: 0,
             deliveries: SelectAll::new(),
             changed: VecDeque::new(),
@@ -101,15 +99,15 @@ impl Consumers {
         if self.making.is_some() {
             return;
         }
-        if self.lost_places > self.spared {
+        let spared: u32 = self.spares.iter().map(|(_, places)| places).sum();
+        if self.lost_places > spared {
             self.last += 1;
-            self.spares.push(self.last);
-            self.making = Some(self.begin(self.last, self.lost_places - self.spared));
-            self.spared = self.lost_places;
+            let places = self.lost_places - spared;
+            self.spares.push((self.last, places));
+            self.making = Some(self.begin(self.last, places));
         } else if self.lost_places == 0
-            && let Some(number) = self.spares.pop()
+            && let Some((number, _)) = self.spares.pop()
         {
-            self.spared = 0;
             self.making = Some(self.end(number));
         }
     }
@@ -173,8 +171,8 @@ impl Consumers {
 
     /// A consumer has come to its end: nobody but this server may have wanted that.
     pub(super) fn ended(&self, number: Number) -> Result<(), Trouble> {
-        let mut known = self.open.values().chain(&self.spares);
-        if known.any(|known| *known == number) {
+        let spares = self.spares.iter().map(|(number, _)| number);
+        if self.open.values().chain(spares).any(|it| *it == number) {
             return Err(Trouble::lost("RabbitMQ has cancelled a consumer"));
         }
         Ok(())

@@ -6,7 +6,6 @@ use lapin::message::Delivery as Arrived;
 use tokio::time::Instant;
 
 use super::Era;
-use super::settling::Settled;
 use crate::tasks::board::{Prospect, WorkerKey};
 use crate::tasks::lock;
 use crate::tasks::rabbit::asks::{Ask, Question};
@@ -23,30 +22,13 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 const WORKERS_AT_ONCE: usize = 200;
 
 impl Era<'_> {
-    /// Says something to all other servers. If that fails, the connection is lost.
-    pub(super) fn announce(&mut self, what: What) {
-        let voice = self.voice.clone();
-        self.jobs.push(Box::pin(async move {
-            voice.announce(what).await?;
-            Ok(Settled::Other)
-        }));
-    }
-
-    fn answer(&mut self, to: String, what: What) {
-        let voice = self.voice.clone();
-        self.jobs.push(Box::pin(async move {
-            voice.answer(to, what).await?;
-            Ok(Settled::Other)
-        }));
-    }
-
     /// Says that this server is there, and which workers are.
     pub(super) fn introduce(&mut self) {
-        self.announce(What::Hello);
+        self.voice.announce(What::Hello);
         let workers = lock(&self.queue.side.board).ids();
         for some in workers.chunks(WORKERS_AT_ONCE) {
             let workers = some.to_vec();
-            self.announce(What::Joined { workers });
+            self.voice.announce(What::Joined { workers });
         }
     }
 
@@ -56,9 +38,10 @@ impl Era<'_> {
         self.look();
     }
 
-    /// Ends the questions that can be ended, and asks the others.
+    /// Ends the questions that can be ended, and asks the others. While nobody can be asked all stay open.
     pub(super) fn look(&mut self) {
-        let (over, open) = self.asks.look(Instant::now());
+        let is_heard = self.is_heard();
+        let (over, open) = self.asks.look(Instant::now(), is_heard);
         for ask in over {
             self.conclude(ask);
         }
@@ -79,7 +62,7 @@ impl Era<'_> {
                     kind: given.task.kind,
                 },
             };
-            self.announce(what);
+            self.voice.announce(what);
         }
     }
 
@@ -129,7 +112,7 @@ impl Era<'_> {
         }
         self.asks.is_there(&server, Instant::now());
         match what {
-            What::Hello => self.answer(from, What::Here),
+            What::Hello => self.voice.answer(from, What::Here),
             What::Here | What::Bye => {}
             What::Holds { ask, key } => {
                 let ledger = &mut self.queue.ledger;
@@ -138,11 +121,11 @@ impl Era<'_> {
                     ledger.is_put_off(&key);
                     known = Some(Known::Running);
                 }
-                self.answer(from, What::Known { ask, known });
+                self.voice.answer(from, What::Known { ask, known });
             }
             What::Can { ask, kind } => {
                 let prospect = lock(&self.queue.side.board).prospect(kind);
-                self.answer(from, What::Able { ask, prospect });
+                self.voice.answer(from, What::Able { ask, prospect });
             }
             What::Known {
                 ask,
@@ -184,7 +167,7 @@ impl Era<'_> {
         }
         drop(board);
         if !later.is_empty() {
-            self.answer(from, What::Joined { workers: later });
+            self.voice.answer(from, What::Joined { workers: later });
         }
     }
 }

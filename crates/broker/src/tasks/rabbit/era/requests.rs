@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::Channel;
+use tokio::time::timeout;
 
 use super::Era;
 use super::settling::{Job, Settled};
@@ -22,6 +23,9 @@ const MOST_LOOKS: usize = 64;
 
 /// How long tasks that were given up are put back for one request: whoever asks waits ten seconds.
 const RETRYING: Duration = Duration::from_secs(5);
+
+/// How long saying goodbye to the other servers may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Somebody wants to see the tasks that were given up, or to try them again.
 pub(super) enum Look {
@@ -129,11 +133,12 @@ impl Era<'_> {
     /// Nothing is under way any more: when RabbitMQ has answered this, it has all that was sent before.
     pub(super) fn flush(&mut self) {
         let (channel, names) = (self.channel.clone(), self.queue.names.clone());
-        let voice = self.voice.clone();
+        // So that nobody waits for answers. What is not done by now is for others.
+        let goodbye = self.voice.announce_last(What::Bye);
         let waiting = std::mem::take(&mut self.flushing);
         self.jobs.push(Box::pin(async move {
-            // So that nobody waits for answers. What is not done by now is for others.
-            voice.announce(What::Bye).await?;
+            // Not said while RabbitMQ takes no messages.
+            let _ = timeout(GOODBYE, goodbye).await;
             state(&channel, &names.tasks).await?;
             for answer in waiting {
                 let _ = answer.send(Ok(()));

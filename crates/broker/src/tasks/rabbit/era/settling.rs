@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
 use super::Era;
-use crate::publisher::{self, PublishError};
+use crate::publisher::{self, PublishError, Publisher};
 use crate::tasks::board::DeliveryId;
 use crate::tasks::rabbit::ledger::{Given, Known};
 use crate::tasks::rabbit::message::{Message, Receipt};
@@ -75,7 +75,7 @@ impl Era<'_> {
     }
 
     /// To where it comes from again later.
-    fn later(&self, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
+    pub(super) fn later(&self, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
         let milliseconds = self.queue.side.options.retry.as_millis().to_string();
         let properties = properties.with_expiration(milliseconds.as_str().into());
         to(&self.queue.names.retry, body, properties)
@@ -98,7 +98,7 @@ impl Era<'_> {
 
     /// Publishes a task to another queue, or to a second one if that does not take it, and acknowledges it when that is confirmed. Without an acknowledgement to
     /// give RabbitMQ has it still, and delivers it again by itself.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         receipt: Option<Receipt>,
         message: publisher::Message,
@@ -111,24 +111,41 @@ impl Era<'_> {
         let refused = Arc::clone(&self.refused);
         self.passing_on += 1;
         self.jobs.push(Box::pin(async move {
-            let mut published = queues.publish_once(message.clone()).await;
-            if let (Err(PublishError::Refused(_)), Some(or)) = (&published, or) {
-                published = queues.publish_once(or).await;
+            let publishing = publish(&queues, message, or, refused);
+            match timeout_at(receipt.overdue(), publishing).await {
+                Ok(published) => {
+                    published.map_err(|error| lost(&error))?;
+                    receipt.acknowledge().await?;
+                }
+                // RabbitMQ would end the channel over it. It comes again at once.
+                Err(_) => receipt.hand_back().await?,
             }
-            let _counted;
-            if let Err(PublishError::Refused(refusal)) = &published {
-                tracing::warn!(reason = %refusal, "a queue does not take a task, which is tried again until it does");
-                _counted = Counted::new(refused);
-            }
-            while let Err(PublishError::Refused(_)) = published {
-                sleep(REFUSED).await;
-                published = queues.publish_once(message.clone()).await;
-            }
-            published.map_err(|error| lost(&error))?;
-            receipt.acknowledge().await?;
             Ok(Settled::PassedOn)
         }));
     }
+}
+
+/// Publishes a task to a queue, or to a second one if that does not take it, and tries again for as long as neither does.
+async fn publish(
+    queues: &Publisher,
+    message: publisher::Message,
+    or: Option<publisher::Message>,
+    refused: Arc<AtomicU32>,
+) -> Result<(), PublishError> {
+    let mut published = queues.publish_once(message.clone()).await;
+    if let (Err(PublishError::Refused(_)), Some(or)) = (&published, or) {
+        published = queues.publish_once(or).await;
+    }
+    let _counted;
+    if let Err(PublishError::Refused(refusal)) = &published {
+        tracing::warn!(reason = %refusal, "a queue does not take a task, which is tried again until it does");
+        _counted = Counted::new(refused);
+    }
+    while let Err(PublishError::Refused(_)) = published {
+        sleep(REFUSED).await;
+        published = queues.publish_once(message.clone()).await;
+    }
+    published
 }
 
 /// A message for a queue.
