@@ -188,10 +188,7 @@ impl<'a> Era<'a> {
                     self.look();
                     Ok(())
                 }
-                Event::Check if self.channel.status().connected() => {
-                    self.check();
-                    Ok(())
-                }
+                Event::Check if self.channel.status().connected() => self.check(),
                 Event::Check => Err(Trouble::lost("a channel is closed")),
                 Event::Over => return End::Over,
                 Event::Deaf => Err(Trouble::lost("the other servers are not heard any more")),
@@ -206,7 +203,10 @@ impl<'a> Era<'a> {
     }
 
     /// What is looked at once a second.
-    fn check(&mut self) {
+    fn check(&mut self) -> Result<(), Trouble> {
+        if let Some(refusal) = self.voice.refusal() {
+            return Err(refusal.into());
+        }
         // What is published waits there: nobody can be asked, and nothing can be passed on.
         let is_heard = self.is_heard();
         if is_heard && self.voice.has_been_missed() {
@@ -226,6 +226,7 @@ impl<'a> Era<'a> {
         if is_heard {
             self.renew();
         }
+        Ok(())
     }
 
     /// Whether RabbitMQ takes what is published.

@@ -1,13 +1,13 @@
 //! What the servers of one queue say to each other, as JSON: questions and announcements to all, answers to whoever asked.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -17,6 +17,7 @@ use super::ledger::{Key, Known};
 use crate::backoff::Backoff;
 use crate::link::Link;
 use crate::tasks::board::{Prospect, WorkerKey};
+use crate::trouble::{Refusal, Trouble};
 use crate::while_connected;
 
 /// Something that one server says to all, or to one.
@@ -66,12 +67,30 @@ struct Word {
     _done: Option<oneshot::Sender<Infallible>>,
 }
 
+/// What became of what was said.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Others may have missed something.
+    is_missed: AtomicBool,
+    /// RabbitMQ does not let this server speak.
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl Outcome {
+    fn miss(&self) {
+        self.is_missed.store(true, Ordering::Relaxed);
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// How this server speaks to the others: over the connection that publishes, which may be away, or not be listened to, while everything else goes on.
 #[derive(Debug)]
 pub(super) struct Voice {
     words: mpsc::Sender<Word>,
-    /// Whether others may have missed something.
-    missed: Arc<AtomicBool>,
+    outcome: Arc<Outcome>,
     /// The exchange that reaches all.
     servers: ShortString,
     /// What this server calls itself.
@@ -95,11 +114,11 @@ impl Voice {
         from: ShortString,
     ) -> Self {
         let (words, waiting) = mpsc::channel(MOST_WAITING);
-        let missed = Arc::new(AtomicBool::new(false));
-        let speaking = tokio::spawn(speak(publishing, waiting, Arc::clone(&missed)));
+        let outcome = Arc::new(Outcome::default());
+        let speaking = tokio::spawn(speak(publishing, waiting, Arc::clone(&outcome)));
         Self {
             words,
-            missed,
+            outcome,
             servers,
             server,
             from,
@@ -109,7 +128,12 @@ impl Voice {
 
     /// Whether others may have missed something since this was asked last.
     pub(super) fn has_been_missed(&self) -> bool {
-        self.missed.swap(false, Ordering::Relaxed)
+        self.outcome.is_missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// What RabbitMQ said when it did not let this server speak.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.outcome.refusal().take()
     }
 
     /// Says something to all servers, of which this is one.
@@ -158,41 +182,58 @@ impl Voice {
             _done: done,
         };
         if self.words.try_send(word).is_err() {
-            self.missed.store(true, Ordering::Relaxed);
+            self.outcome.miss();
         }
     }
 }
 
 /// Says what waits, on one channel after another.
-async fn speak(publishing: Link, mut words: mpsc::Receiver<Word>, missed: Arc<AtomicBool>) {
+async fn speak(publishing: Link, mut words: mpsc::Receiver<Word>, outcome: Arc<Outcome>) {
     let mut backoff = Backoff::new();
     loop {
         let channel = publishing.channel().await;
         let began = Instant::now();
-        loop {
-            let Some(word) = words.recv().await else {
-                return;
-            };
-            if word.since.elapsed() > STALE {
-                missed.store(true, Ordering::Relaxed);
-                continue;
+        match speak_on(&channel, &mut words, &outcome).await {
+            Ok(()) => return,
+            Err(Trouble::Lost(reason)) => {
+                tracing::debug!(reason, "the other servers miss something");
             }
-            let options = BasicPublishOptions::default();
-            let properties = BasicProperties::default();
-            let sent = channel.basic_publish(
-                word.exchange.clone(),
-                word.to.clone(),
-                options,
-                &word.said,
-                properties,
-            );
-            if !matches!(while_connected(&channel, sent).await, Ok(Ok(_))) {
-                break;
-            }
+            Err(Trouble::Refused(refusal)) => *outcome.refusal() = Some(refusal),
         }
-        missed.store(true, Ordering::Relaxed);
+        outcome.miss();
         backoff.rest(began.elapsed()).await;
     }
+}
+
+/// Until the channel is lost, or nothing more is to be said.
+async fn speak_on(
+    channel: &Channel,
+    words: &mut mpsc::Receiver<Word>,
+    outcome: &Outcome,
+) -> Result<(), Trouble> {
+    let options = ConfirmSelectOptions::default();
+    while_connected(channel, channel.confirm_select(options)).await??;
+    let mut is_first = true;
+    while let Some(word) = words.recv().await {
+        if word.since.elapsed() > STALE {
+            outcome.miss();
+            continue;
+        }
+        let Word {
+            exchange, to, said, ..
+        } = &word;
+        let options = BasicPublishOptions::default();
+        let properties = BasicProperties::default();
+        let sending =
+            channel.basic_publish(exchange.clone(), to.clone(), options, said, properties);
+        let sent = while_connected(channel, sending).await??;
+        // Whether this server may speak, one word tells.
+        if std::mem::take(&mut is_first) {
+            let asked = Trouble::asking("speaking to the other servers of the queue");
+            while_connected(channel, sent).await?.map_err(asked)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
