@@ -21,8 +21,8 @@ const PIECE: usize = 16 * 1024;
 /// How often it is looked at whether lapin is still there while RabbitMQ takes nothing, and how long saying goodbye may take.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// A socket for lapin that leads to RabbitMQ. Each end is gone soon after the other. Needs a tokio runtime.
-pub(crate) fn carry<S>(rabbitmq: S) -> io::Result<TcpStream>
+/// A socket for lapin, which takes frames of so many bytes (0 is as many as RabbitMQ says), that leads to RabbitMQ. Each end is gone soon after the other. Needs a tokio runtime.
+pub(crate) fn carry<S>(rabbitmq: S, frame_max: u32) -> io::Result<TcpStream>
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -36,7 +36,7 @@ where
     tokio::spawn(async move {
         let (from, to) = split(rabbitmq);
         let ended = tokio::select! {
-            ended = inwards(from, &near) => ended,
+            ended = inwards(from, &near, Frames::new(frame_max)) => ended,
             ended = outwards(&near, to) => ended,
         };
         if let Err(error) = ended {
@@ -47,9 +47,12 @@ where
 }
 
 /// Until RabbitMQ sends no more.
-async fn inwards(mut from: impl AsyncRead + Unpin, near: &UnixStream) -> io::Result<()> {
+async fn inwards(
+    mut from: impl AsyncRead + Unpin,
+    near: &UnixStream,
+    mut frames: Frames,
+) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
-    let mut frames = Frames::default();
     let mut legible = Vec::new();
     loop {
         let length = from.read(&mut piece).await?;
@@ -130,7 +133,7 @@ mod tests {
     async fn both_sides_hear_what_the_other_one_says_to_its_last_word() {
         for last in ["RabbitMQ", "lapin"] {
             let (rabbitmq, other) = duplex(1000);
-            let lapin = carry(other).unwrap();
+            let lapin = carry(other, 0).unwrap();
             let (mut here, mut there) = (split(lapin), split(rabbitmq));
             let sent = frames();
             let (mut heard, mut heard_there) = (vec![0; sent.len()], vec![0; sent.len()]);
@@ -159,7 +162,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rabbitmq_that_reads_nothing_is_left_when_lapin_has_gone() {
         let (mut rabbitmq, other) = duplex(10);
-        let mut lapin = carry(other).unwrap();
+        let mut lapin = carry(other, 0).unwrap();
         lapin.write_all(&[1; 5000]).await.unwrap();
         // Real sockets know no paused time, so as often as it takes.
         let mut byte = [0];

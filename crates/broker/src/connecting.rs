@@ -37,7 +37,8 @@ pub(crate) async fn connect(url: &AmqpUrl) -> Result<Connection, NotConnected> {
         let attempt = attempt.clone();
         async move |uri: AMQPUri, _| {
             let stream = speak(attempt.open(&uri.authority).await?, &uri).await?;
-            Ok::<_, Error>(AsyncTcpStream::Plain(carry(stream)?.compat()))
+            let frame_max = uri.query.frame_max.unwrap_or_default();
+            Ok::<_, Error>(AsyncTcpStream::Plain(carry(stream, frame_max)?.compat()))
         }
     };
     let properties = ConnectionProperties::default().with_connection_name(NAME.into());

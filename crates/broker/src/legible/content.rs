@@ -2,8 +2,20 @@
 
 use super::rest::Rest;
 
+/// How the names of the headers begin that this program writes itself.
+pub(crate) const MARK: &str = "x-hubcast-";
+
+/// How many bytes of such headers are kept, at most: more than this program writes into one message, and less than others could do harm with.
+const MOST_MARKS: usize = 1280;
+
+/// How many bytes of other headers are kept, at most.
+const MOST_HEADERS: usize = 64 * 1024;
+
 /// How deep tables may lie in each other. Whatever reads them descends into them.
 const DEEPEST: usize = 32;
+
+/// How many bytes of a frame are no content.
+const AROUND: usize = 8;
 
 /// What a property is.
 #[derive(Clone, Copy)]
@@ -31,8 +43,47 @@ const PROPERTIES: [(&str, Property); 14] = [
     ("cluster_id", Property::Text),
 ];
 
-/// The same content header without what cannot be read of it, or `None` if all can. Of the headers so many bytes are kept, at most.
-pub(super) fn legible(content: &[u8], most_headers: usize) -> Option<Vec<u8>> {
+/// What was left out of a content header.
+#[derive(Default)]
+struct Omitted<'a> {
+    count: usize,
+    bytes: usize,
+    /// The name of the first.
+    first: Option<&'a [u8]>,
+}
+
+impl<'a> Omitted<'a> {
+    fn add(&mut self, name: &'a [u8], bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+        self.first.get_or_insert(name);
+    }
+}
+
+/// The same content header without what cannot be read of it, or `None` if all can. It fits into a frame of so many bytes, of which there are 4096 at least, and headers take no more
+/// than half of one: when a message is published again, they have to fit together with what is added.
+pub(super) fn legible(content: &[u8], frame_max: usize) -> Option<Vec<u8>> {
+    let mut omitted = Omitted::default();
+    let legible = keep(content, frame_max, &mut omitted)?;
+    if let Omitted {
+        count,
+        bytes,
+        first: Some(first),
+    } = omitted
+    {
+        // One line, however many there are.
+        let first = String::from_utf8_lossy(first);
+        tracing::warn!(
+            ?first,
+            count,
+            bytes,
+            "what stands beside a message is too large or cannot be read, and was left out"
+        );
+    }
+    (legible != content).then_some(legible)
+}
+
+fn keep<'a>(content: &'a [u8], frame_max: usize, omitted: &mut Omitted<'a>) -> Option<Vec<u8>> {
     let mut rest = Rest(content);
     // The class, two bytes that say nothing, and the length of the message.
     let (beginning, flags) = (rest.take(12)?, rest.take(2)?);
@@ -51,54 +102,60 @@ pub(super) fn legible(content: &[u8], most_headers: usize) -> Option<Vec<u8>> {
             Property::Table => rest.long_bytes().map(|_| true),
         };
         let Some(is_legible) = is_legible else {
-            tracing::warn!(name, "what stands beside a message ends too soon");
+            omitted.add(name.as_bytes(), before.0.len());
             break;
         };
         let bytes = before.until(rest);
         match property {
             Property::Table => {
-                let table = legible_table(bytes.get(4..)?, most_headers);
+                let table = bytes.get(4..)?;
+                let beside = AROUND + content.len().saturating_sub(table.len()) + MOST_MARKS;
+                let most = MOST_HEADERS
+                    .min(frame_max / 2)
+                    .min(frame_max.saturating_sub(beside));
+                let table = legible_table(table, most, omitted);
                 kept.extend(u32::try_from(table.len()).ok()?.to_be_bytes());
                 kept.extend(table);
             }
             _ if is_legible => kept.extend_from_slice(bytes),
             _ => {
-                tracing::warn!(name, "what stands beside a message is no text");
+                omitted.add(name.as_bytes(), bytes.len());
                 continue;
             }
         }
         kept_flags |= bit;
     }
-    let legible = [beginning, &kept_flags.to_be_bytes(), &kept].concat();
-    (legible != content).then_some(legible)
+    Some([beginning, &kept_flags.to_be_bytes(), &kept].concat())
 }
 
 fn is_text(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok()
 }
 
-/// The entries of a table that can be read, of so many bytes together.
-fn legible_table(table: &[u8], most: usize) -> Vec<u8> {
+/// The entries of a table that can be read, of so many bytes together. Our own count by themselves, or whoever fills the rest would take them away.
+fn legible_table<'a>(table: &'a [u8], most: usize, omitted: &mut Omitted<'a>) -> Vec<u8> {
     let mut kept = Vec::new();
+    let (mut left, mut left_for_marks) = (most, MOST_MARKS);
     let mut rest = Rest(table);
     while !rest.0.is_empty() {
         let before = rest;
         let Some((name, value)) = rest.short_text().zip(skip(&mut rest)) else {
-            tracing::warn!("a header of a message has no end, or is of no kind");
+            omitted.add(b"headers", before.0.len());
             break;
         };
         let entry = before.until(rest);
-        let name_is_text = is_text(name);
-        let is_legible = name_is_text && value.is_none_or(|inner| is_legible(inner).is_some());
-        if is_legible && kept.len() + entry.len() <= most {
-            kept.extend_from_slice(entry);
+        let left = if name.starts_with(MARK.as_bytes()) {
+            &mut left_for_marks
         } else {
-            let (name, bytes) = (String::from_utf8_lossy(name), entry.len());
-            tracing::warn!(
-                ?name,
-                bytes,
-                "a header of a message is too large or cannot be read"
-            );
+            &mut left
+        };
+        let is_legible = is_text(name) && value.is_none_or(|inner| is_legible(inner).is_some());
+        match left.checked_sub(entry.len()) {
+            Some(less) if is_legible => {
+                *left = less;
+                kept.extend_from_slice(entry);
+            }
+            _ => omitted.add(name, entry.len()),
         }
     }
     kept

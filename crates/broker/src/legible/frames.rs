@@ -16,9 +16,6 @@ const END: u8 = 0xCE;
 /// The longest frame that is looked into, in bytes. RabbitMQ's have 128 KiB, unless it is told otherwise.
 const LONGEST: usize = 16 * 1024 * 1024;
 
-/// How many bytes of headers are kept, at most: when a message is published again, they have to fit into a frame together with what is added.
-const MOST_HEADERS: usize = 64 * 1024;
-
 /// What stands in a method.
 #[derive(Clone, Copy)]
 enum Field {
@@ -35,21 +32,20 @@ pub(crate) struct Frames {
     begun: Vec<u8>,
     /// How many bytes are still to come of a frame that is not looked into.
     to_pass: usize,
-    /// How many bytes of headers are kept.
-    most_headers: usize,
-}
-
-impl Default for Frames {
-    fn default() -> Self {
-        Self {
-            begun: Vec::new(),
-            to_pass: 0,
-            most_headers: MOST_HEADERS,
-        }
-    }
+    /// How many bytes a frame may have.
+    frame_max: u32,
 }
 
 impl Frames {
+    /// Frames that have so many bytes at most if they are to be taken, with what is around them; 0 says nothing about it. What RabbitMQ says counts, too.
+    pub(crate) fn new(frame_max: u32) -> Self {
+        Self {
+            begun: Vec::new(),
+            to_pass: 0,
+            frame_max: at_most(frame_max),
+        }
+    }
+
     /// Takes what has come, and adds to `out` what can be read of it. Fails if a frame is too long to be looked into.
     pub(crate) fn pass(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -115,11 +111,15 @@ impl Frames {
             // `connection.tune`: how long frames may be.
             (10, 30) => {
                 let mut rest = Rest(arguments);
-                if let (Some(_), Some(frame_max @ 1..)) = (rest.take(2), rest.long()) {
-                    self.most_headers = self.most_headers.min(frame_max as usize / 2);
+                if let (Some(_), Some(frame_max)) = (rest.take(2), rest.long()) {
+                    self.frame_max = self.frame_max.min(at_most(frame_max));
                 }
                 return;
             }
+            // `connection.close` and `channel.close`: why, cut by RabbitMQ in the middle of a character if it is long.
+            (10, 50) | (20, 40) => &[Field::Bytes(2), Field::Text],
+            // `connection.blocked`, and why.
+            (10, 60) => &[Field::Text],
             // `basic.return`, `basic.deliver` and `basic.get-ok`: where a message was published to.
             (60, 50) => &[Field::Bytes(2), Field::Text, Field::Text, Field::Text],
             (60, 60) => &[Field::Text, Field::Bytes(9), Field::Text, Field::Text],
@@ -131,7 +131,8 @@ impl Frames {
 
     fn look_into_header(&mut self) {
         let content = self.begun.get(BEFORE..self.begun.len() - 1);
-        let mended = content.and_then(|content| legible(content, self.most_headers));
+        let frame_max = usize::try_from(self.frame_max).unwrap_or(usize::MAX);
+        let mended = content.and_then(|content| legible(content, frame_max));
         if let Some(content) = mended
             && let Ok(length) = u32::try_from(content.len())
         {
@@ -143,6 +144,11 @@ impl Frames {
     }
 }
 
+/// A limit as AMQP writes it, where 0 is none.
+fn at_most(frame_max: u32) -> u32 {
+    if frame_max == 0 { u32::MAX } else { frame_max }
+}
+
 /// How long the bytes of a frame are, if that is known.
 fn length(frame: &[u8]) -> Option<usize> {
     let mut rest = Rest(frame);
@@ -150,7 +156,7 @@ fn length(frame: &[u8]) -> Option<usize> {
     usize::try_from(rest.long()?).ok()
 }
 
-/// Replaces what cannot be read in texts. They keep their lengths, and nobody here looks at them.
+/// Replaces what cannot be read in texts. They keep their lengths.
 fn mend(mut arguments: &mut [u8], fields: &[Field]) {
     for field in fields {
         let length = match (field, arguments.first()) {
@@ -163,12 +169,19 @@ fn mend(mut arguments: &mut [u8], fields: &[Field]) {
             return;
         };
         arguments = rest;
-        if let (Field::Text, Some((_, text))) = (field, field_bytes.split_first_mut())
-            && str::from_utf8(text).is_err()
-        {
-            for byte in text.iter_mut().filter(|byte| !byte.is_ascii()) {
-                *byte = b'?';
-            }
+        if let (Field::Text, Some((_, text))) = (field, field_bytes.split_first_mut()) {
+            mend_text(text);
         }
+    }
+}
+
+fn mend_text(mut text: &mut [u8]) {
+    while let Err(error) = str::from_utf8(text) {
+        let (_, rest) = text.split_at_mut(error.valid_up_to());
+        // Without a length it is the beginning of a character, and the end of the text.
+        let length = error.error_len().unwrap_or(rest.len());
+        let (illegible, rest) = rest.split_at_mut(length);
+        illegible.fill(b'?');
+        text = rest;
     }
 }

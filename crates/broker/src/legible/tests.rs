@@ -49,8 +49,13 @@ fn headers(value: &[u8]) -> Vec<u8> {
 
 /// What can be read of what has come, in pieces of several lengths.
 fn passed(bytes: &[u8]) -> Vec<u8> {
+    passed_within(0, bytes)
+}
+
+/// The same where frames may have so many bytes.
+fn passed_within(frame_max: u32, bytes: &[u8]) -> Vec<u8> {
     let mut outcomes = [1, 7, 1000, usize::MAX].map(|length| {
-        let mut frames = Frames::default();
+        let mut frames = Frames::new(frame_max);
         let mut out = Vec::new();
         for piece in bytes.chunks(length.min(bytes.len().max(1))) {
             frames.pass(piece, &mut out).unwrap();
@@ -188,28 +193,90 @@ fn where_a_message_was_published_to_can_be_read_and_keeps_its_length() {
 }
 
 #[test]
-fn headers_have_to_fit_twice_into_a_frame_however_short_those_are() {
-    let tune = |frame_max: u32| {
-        let frame_max = frame_max.to_be_bytes();
-        frame(
-            1,
-            &[&[0, 10, 0, 30, 7, 255], &frame_max[..], &[0, 60]].concat(),
-        )
-    };
-    let large = message(HEADERS, &headers(&string(5000)));
-    for (frame_max, comes) in [
-        (0, &large),
-        (131_072, &large),
-        (8192, &message(HEADERS, &[0, 0, 0, 0])),
+fn why_rabbitmq_closes_something_can_be_read_though_it_is_cut_in_a_character() {
+    let text = |text: &[u8]| [&[u8::try_from(text.len()).unwrap()], text].concat();
+    let long = "no exchange '\u{fc}\u{fc}".as_bytes();
+    for (beginning, end) in [
+        (&[0, 20, 0, 40, 1, 148][..], &[0, 40, 0, 10][..]),
+        (&[0, 10, 0, 50, 1, 148], &[0, 0, 0, 0]),
+        (&[0, 10, 0, 60], &[]),
     ] {
-        let tune = tune(frame_max);
-        assert!(passed(&[&tune[..], &large].concat()) == [&tune[..], comes].concat());
+        let method = |why: &[u8]| frame(1, &[beginning, &text(why), end].concat());
+        let fine = method(long);
+        assert!(passed(&fine) == fine);
+        let cut = [&long[..long.len() - 1], b"..."].concat();
+        for (sent, comes) in [
+            (&long[..long.len() - 1], "no exchange '\u{fc}?"),
+            (&cut, "no exchange '\u{fc}?..."),
+            (b"\xFFa\xE2\x82b\xC3", "?a??b?"),
+        ] {
+            let bytes = passed(&method(sent));
+            assert!(bytes == method(comes.as_bytes()), "{bytes:?}");
+            assert!(parse_frame(&bytes[..]).unwrap().0.is_empty());
+        }
+    }
+}
+
+/// RabbitMQ says how many bytes a frame may have.
+fn tune(frame_max: u32) -> Vec<u8> {
+    let frame_max = frame_max.to_be_bytes();
+    let tune = [&[0, 10, 0, 30, 7, 255], &frame_max[..], &[0, 60]].concat();
+    frame(1, &tune)
+}
+
+#[test]
+fn headers_have_to_fit_twice_into_a_frame_however_short_those_are() {
+    let large = message(HEADERS, &headers(&string(5000)));
+    let nothing = message(HEADERS, &[0, 0, 0, 0]);
+    for (ours, theirs, comes) in [
+        (0, 0, &large),
+        (0, 131_072, &large),
+        (131_072, 0, &large),
+        (0, 8192, &nothing),
+        (8192, 0, &nothing),
+        (8192, 131_072, &nothing),
+        (131_072, 8192, &nothing),
+    ] {
+        let tune = tune(theirs);
+        let passed = passed_within(ours, &[&tune[..], &large].concat());
+        assert!(passed == [&tune[..], comes].concat(), "{ours}, {theirs}");
     }
 }
 
 #[test]
+fn what_this_program_has_written_is_kept_whatever_others_have_written_beside_it() {
+    let entry = |name: &[u8], value: &[u8]| {
+        let length = u8::try_from(name.len()).unwrap();
+        [&[length], name, value].concat()
+    };
+    let ours = [
+        entry(b"x-hubcast-attempts", b"l\0\0\0\0\0\0\0\x02"),
+        entry(b"x-hubcast-reason", &string(1000)),
+    ]
+    .concat();
+    let table = |entries: &[&[u8]]| {
+        let entries = entries.concat();
+        let length = u32::try_from(entries.len()).unwrap();
+        message(HEADERS, &[&length.to_be_bytes()[..], &entries].concat())
+    };
+    for (frame_max, most) in [(0, 65_536), (131_072, 65_536), (4096, 2048)] {
+        // With its name and its kind.
+        let theirs = entry(b"h", &string(most - 7));
+        let all = table(&[&theirs, &ours]);
+        assert!(passed_within(frame_max, &all) == all, "{frame_max}");
+        let theirs = entry(b"h", &string(most - 6));
+        let outcome = passed_within(frame_max, &table(&[&theirs, &ours]));
+        assert!(outcome == table(&[&ours]), "{frame_max}");
+    }
+    // Others can choose such a name, too.
+    let large = entry(b"x-hubcast-reason", &string(5000));
+    let last = entry(b"last", b"V");
+    assert!(passed(&table(&[&ours, &large, &last])) == table(&[&ours, &last]));
+}
+
+#[test]
 fn a_frame_that_is_too_long_to_be_looked_into_ends_the_connection() {
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(0);
     let mut out = Vec::new();
     frames.pass(&[2, 0, 1, 1, 0, 0], &mut out).unwrap();
     assert!(frames.pass(&[1], &mut out).is_err());
@@ -235,6 +302,7 @@ proptest! {
         value in meaningful(),
         kind in select(b"SxAF".to_vec()),
         levels in 0..3000_usize,
+        frame_max in select(vec![0, 4096, 131_072]),
     ) {
         let length = u32::try_from(value.len()).unwrap();
         let value = [&[kind], &length.to_be_bytes()[..], &value].concat();
@@ -243,11 +311,58 @@ proptest! {
             message(HEADERS, &headers(&value)),
             message(HEADERS, &headers(&nested(kind, levels))),
         ] {
-            let bytes = passed(&sent);
+            let bytes = passed_within(frame_max, &sent);
             let mut rest = &bytes[..];
             for _ in 0..2 {
                 (rest, _) = parse_frame(rest).unwrap();
             }
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn whatever_stands_beside_a_message_it_fits_into_a_frame(
+        texts in vec(0..=255_u8, 10),
+        entries in vec((select(vec!["h", "x-hubcast-reason"]), 0..3000_u32), 0..8),
+        (ours, theirs) in (4096..9000_u32, 4096..9000_u32),
+    ) {
+        let mut texts = texts
+            .into_iter()
+            .map(|length| [&[length], &vec![b'x'; length.into()][..]].concat());
+        let table: Vec<u8> = entries
+            .into_iter()
+            .flat_map(|(name, length)| {
+                [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), &string(length)].concat()
+            })
+            .collect();
+        let length = u32::try_from(table.len()).unwrap();
+        let mut properties: Vec<u8> = texts.by_ref().take(2).flatten().collect();
+        properties.extend(length.to_be_bytes());
+        properties.extend(table);
+        properties.extend([2, 0]);
+        properties.extend(texts.by_ref().take(4).flatten());
+        properties.extend([0; 8]);
+        properties.extend(texts.flatten());
+        let tune = tune(theirs);
+        let sent = [&tune[..], &message(0xFFFC, &properties)].concat();
+        let bytes = passed_within(ours, &sent);
+        let (rest, _) = parse_frame(&bytes[tune.len()..]).unwrap();
+        let length = bytes.len() - tune.len() - rest.len();
+        assert!(length <= ours.min(theirs) as usize, "{length} of {ours} and {theirs}");
+        // The message itself.
+        assert!(parse_frame(rest).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn why_ever_rabbitmq_closes_something_lapin_can_read_it(why in vec(any::<u8>(), 0..255)) {
+        let text = [&[u8::try_from(why.len()).unwrap()], &why[..]].concat();
+        for (beginning, end) in [
+            (&[0, 20, 0, 40, 1, 148][..], &[0; 4][..]),
+            (&[0, 10, 0, 50, 1, 148], &[0; 4]),
+            (&[0, 10, 0, 60], &[]),
+        ] {
+            let bytes = passed(&frame(1, &[beginning, &text, end].concat()));
+            let (rest, _) = parse_frame(&bytes[..]).unwrap();
             assert!(rest.is_empty());
         }
     }

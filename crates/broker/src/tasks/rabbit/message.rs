@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use tokio::time::Instant;
 
 use super::ledger::UNACKNOWLEDGED;
+use crate::legible::MARK;
 use crate::tasks::status::{DeadTask, LONGEST_DEAD, beginning};
 use crate::tasks::task::{LONGEST_ID, Reason, new_id};
 use crate::trouble::Trouble;
@@ -96,16 +97,22 @@ impl Message {
         (message, receipt)
     }
 
-    /// The properties of the same task when it is published again, under an id, with one more header.
-    fn again(&self, id: Option<&str>, name: &str, value: AMQPValue) -> BasicProperties {
+    /// The properties of the same task when it is published again, under an id, with these marks of ours and no others.
+    fn again<const COUNT: usize>(
+        &self,
+        id: Option<&str>,
+        marks: [(&str, AMQPValue); COUNT],
+    ) -> BasicProperties {
         let before = &self.properties;
         let mut headers = FieldTable::default();
         for (name, value) in before.headers().iter().flatten() {
-            if !is_of_the_broker(name.as_str()) {
+            if !name.as_str().starts_with(MARK) && !is_of_the_broker(name.as_str()) {
                 headers.insert(name.clone(), value.clone());
             }
         }
-        headers.insert(name.into(), value);
+        for (name, value) in marks {
+            headers.insert(name.into(), value);
+        }
         let mut properties = id.map_or_else(of_task, new_task).with_headers(headers);
         if let Some(kind) = before.content_type() {
             properties = properties.with_content_type(kind.clone());
@@ -125,37 +132,32 @@ impl Message {
     /// For another time, after so many attempts.
     pub(super) fn retried(&self, id: &str, attempts: u32) -> BasicProperties {
         let attempts = AMQPValue::LongLongInt(attempts.into());
-        self.again(Some(id), ATTEMPTS, attempts)
+        self.again(Some(id), [(ATTEMPTS, attempts)])
     }
 
     /// For a task that another server is at, but that came here, too. Without an id it stays without one, since that server knows it by what is in it.
     pub(super) fn put_off(&self) -> BasicProperties {
-        self.again(self.id.as_deref(), MAYBE_TWICE, AMQPValue::Boolean(true))
+        let attempts = AMQPValue::LongLongInt(self.attempts.into());
+        let maybe_twice = AMQPValue::Boolean(true);
+        let marks = [(ATTEMPTS, attempts), (MAYBE_TWICE, maybe_twice)];
+        self.again(self.id.as_deref(), marks)
     }
 
     /// For the queue of tasks that were given up.
     pub(super) fn given_up(&self, id: &str, attempts: u32, reason: &Reason) -> BasicProperties {
-        let properties = self.retried(id, attempts);
-        let mut headers = properties.headers().clone().unwrap_or_default();
-        headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        headers.insert(GIVEN_UP_AT.into(), AMQPValue::Timestamp(now));
-        properties.with_headers(headers)
+        let marks = [
+            (ATTEMPTS, AMQPValue::LongLongInt(attempts.into())),
+            (REASON, AMQPValue::LongString(reason.as_str().into())),
+            (GIVEN_UP_AT, AMQPValue::Timestamp(now)),
+        ];
+        self.again(Some(id), marks)
     }
 
     /// For a task that gets another chance, as if it were new.
     pub(super) fn forgiven(&self) -> BasicProperties {
         let id = self.id.clone().unwrap_or_else(new_id);
-        let properties = self.again(Some(&id), ATTEMPTS, AMQPValue::Void);
-        let headers = properties.headers().clone().unwrap_or_default();
-        let ours = [ATTEMPTS, REASON, GIVEN_UP_AT, MAYBE_TWICE];
-        let mut kept = FieldTable::default();
-        for (name, value) in &headers {
-            if !ours.contains(&name.as_str()) {
-                kept.insert(name.clone(), value.clone());
-            }
-        }
-        properties.with_headers(kept)
+        self.again(Some(&id), [])
     }
 
     /// How it is shown to people.
@@ -237,7 +239,10 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, gen_frame, parse_frame};
+
     use super::*;
+    use crate::legible::Frames;
 
     /// The same message after it was published with these properties.
     fn published(message: &Message, properties: BasicProperties, queue: &str) -> Message {
@@ -290,6 +295,61 @@ mod tests {
         assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
         assert!(header(&forgiven.properties, "trace").is_some());
         assert!(header(&forgiven.properties, REASON).is_none());
+    }
+
+    /// What a connection with frames of so many bytes makes of these properties, which have to fit into one.
+    fn sent(properties: BasicProperties, frame_max: u32) -> BasicProperties {
+        let header = AMQPContentHeader {
+            class_id: 60,
+            body_size: 0,
+            properties,
+        };
+        let frame = AMQPFrame::Header(1, header);
+        let (bytes, _) = gen_frame(&frame)(Vec::new().into()).unwrap().into_inner();
+        assert!(bytes.len() <= frame_max as usize, "{} bytes", bytes.len());
+        let mut legible = Vec::new();
+        Frames::new(frame_max).pass(&bytes, &mut legible).unwrap();
+        match parse_frame(&legible[..]).unwrap() {
+            ([], AMQPFrame::Header(1, header)) => header.properties,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn attempts_are_counted_and_reasons_kept_however_much_others_have_written() {
+        let reason = Reason::new("x".repeat(1000));
+        let near = [(131_072, 65_400..65_537), (4096, 1950..2049)];
+        for (frame_max, length) in near.into_iter().flat_map(|(frame_max, lengths)| {
+            let both = move |length| (frame_max, length);
+            lengths.map(both)
+        }) {
+            let mut headers = FieldTable::default();
+            let text = AMQPValue::LongString("x".repeat(length).into());
+            headers.insert("a".into(), text);
+            // Marks that nobody here has made.
+            let text = AMQPValue::LongString("x".repeat(900).into());
+            headers.insert("x-hubcast-aaa".into(), text.clone());
+            headers.insert(MAYBE_TWICE.into(), text);
+            let properties = BasicProperties::default().with_headers(headers);
+            let cycle = |message: &Message, properties| {
+                published(message, sent(properties, frame_max), "tasks")
+            };
+            let first = cycle(&Message::for_test(None, b"{}"), properties);
+            let second = cycle(&first, first.retried("7", 1));
+            let off = cycle(&second, second.put_off());
+            assert_eq!((off.attempts, off.maybe_twice), (1, true), "{length}");
+            let third = cycle(&off, off.retried("7", 2));
+            assert_eq!(third.attempts, 2, "{length}");
+            let dead = cycle(&third, third.given_up("7", 3, &reason));
+            let shown = dead.as_dead();
+            assert_eq!((shown.attempts, shown.reason.len()), (3, 1000), "{length}");
+            assert!(shown.at.is_some(), "{length}");
+            let forgiven = cycle(&dead, dead.forgiven());
+            assert_eq!((forgiven.attempts, forgiven.maybe_twice), (0, false));
+            // What was kept once is kept for ever.
+            let kept = |message: &Message| header(&message.properties, "a").is_some();
+            assert_eq!(kept(&forgiven), kept(&second), "{length}");
+        }
     }
 
     #[test]
