@@ -10,6 +10,7 @@ use std::process::{Output, Stdio};
 
 use end_to_end::amqp::{Publication, header, message_id, nested, text};
 use end_to_end::wait::DEADLINE;
+use end_to_end::worker::task;
 use end_to_end::{Hubcast, RabbitMq, RawWorker};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions};
@@ -37,6 +38,13 @@ fn unread() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
+}
+
+/// One header, a text of so many bytes.
+fn filled(length: usize) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("a".into(), AMQPValue::LongString("x".repeat(length).into()));
+    BasicProperties::default().with_headers(headers)
 }
 
 /// Publishes to the queue of tasks.
@@ -134,6 +142,90 @@ async fn headers_that_fill_a_frame_do_not_end_the_connection() {
         .collect();
     assert!(names.contains(&"trace".to_owned()), "{names:?}");
     assert!(!names.contains(&"filling".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn attempts_are_counted_however_much_others_have_written_beside_a_task() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = Hubcast::with_tasks(&rabbitmq, &["--task-attempts", "2"]).await;
+    let mut worker = RawWorker::join_to_answer(server.url(), "a").await;
+    publish(&rabbitmq, task("poison", 1).as_bytes(), filled(65_520)).await;
+    for attempt in 1..=2 {
+        let told = worker.hears_json().await;
+        assert_eq!(told["task"], "poison", "{attempt}: {told}");
+        let refusal = json!({"refuse": told["id"], "reason": "no"});
+        worker.say(&refusal.to_string()).await;
+    }
+    let given_up = json!({"dead": 1, "waiting": 0, "running": []});
+    server.tasks_become(DEADLINE, &given_up).await;
+    let url = rabbitmq.url();
+    let dead = tasks(&["dead", "--json", "--amqp", &url], Stdio::piped()).await;
+    let dead: Value = serde_json::from_slice(&dead.stdout).unwrap();
+    assert_eq!(
+        (&dead["attempts"], &dead["reason"]),
+        (&json!(2), &json!("refused: no"))
+    );
+}
+
+#[tokio::test]
+async fn headers_do_not_end_a_connection_whose_url_asks_for_short_frames() {
+    let rabbitmq = RabbitMq::start().await;
+    let url = format!("{}?frame_max=4096", rabbitmq.url());
+    let server = Hubcast::with_tasks_at(&url, &["--task-attempts", "1"]).await;
+    let mut worker = RawWorker::join(server.url(), r#"{"id": "a", "types": [1]}"#).await;
+    for (number, length) in [20_000, 4000, 2040].into_iter().enumerate() {
+        // For the second one there is nobody, and it is published again.
+        for kind in [1, 2] {
+            let task = task(&number.to_string(), kind);
+            publish(&rabbitmq, task.as_bytes(), filled(length)).await;
+        }
+        assert_eq!(worker.hears().await, number.to_string());
+    }
+    let all = json!({"done": 3, "dead": 3, "waiting": 0});
+    server.tasks_become(DEADLINE, &all).await;
+    let log = server.output();
+    assert!(!log.contains("RabbitMQ is away"), "{log}");
+}
+
+#[tokio::test]
+async fn a_queue_is_used_though_rabbitmq_cuts_its_name_in_a_character() {
+    let rabbitmq = RabbitMq::start().await;
+    // It is there already, and is another kind of queue, which RabbitMQ explains.
+    let name = "\u{fc}".repeat(100);
+    rabbitmq.declare_queue(&name).await;
+    let amqp = rabbitmq.url();
+    let server = Hubcast::start(&["--amqp", &amqp, "--task-queue", &name]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    rabbitmq
+        .publish("", &name, task("Demo", 1).as_bytes())
+        .await;
+    assert_eq!(worker.hears().await, "Demo");
+}
+
+#[tokio::test]
+async fn however_many_headers_cannot_be_read_the_log_has_one_line_about_them() {
+    let rabbitmq = RabbitMq::start().await;
+    let server = Hubcast::with_tasks(&rabbitmq, &[]).await;
+    let mut worker = RawWorker::join(server.url(), "a").await;
+    let table = [1, 0xFF, b'V'].repeat(43_000);
+    let length = u32::try_from(table.len()).unwrap();
+    let properties = [&[0x20, 0x00], &length.to_be_bytes()[..], &table].concat();
+    let payload = task("Demo", 1);
+    let publication = Publication {
+        exchange: "",
+        routing_key: b"tasks",
+        payload: payload.as_bytes(),
+        properties: &properties,
+    };
+    rabbitmq.publish_bytes(&publication).await;
+    assert_eq!(worker.hears().await, "Demo");
+    let log = server.output();
+    let told: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("legible"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("count=43000 bytes=129000"), "{told:?}");
 }
 
 #[tokio::test]
