@@ -394,35 +394,3 @@ async fn a_queue_that_somebody_else_keeps_for_himself_is_said_to_be_so() {
     assert_eq!(worker.hears().await, "x");
     assert_eq!(server.get("/readyz").await.body, r#"{"status":"ready"}"#);
 }
-
-#[tokio::test]
-async fn however_many_tasks_were_given_up_all_are_seen_and_tried_again() {
-    const MANY: usize = 3000;
-    let rabbitmq = RabbitMq::start().await;
-    let server = Hubcast::with_tasks(&rabbitmq, &[]).await;
-    let dead: Vec<String> = (0..MANY).map(|n| task(&n.to_string(), 1)).collect();
-    rabbitmq.publish_all("", "tasks.dead", &dead).await;
-    let with_id = BasicProperties::default().with_message_id("last".into());
-    let channel = rabbitmq.channel().await;
-    let options = BasicPublishOptions::default();
-    let published = channel.basic_publish("".into(), "tasks.dead".into(), options, b"{}", with_id);
-    published.await.unwrap().await.unwrap();
-    rabbitmq.queue_becomes("tasks.dead", 3001, 0).await;
-    // Several look at once, and none hides anything from another.
-    let looks = (0..8).map(|_| server.get("/tasks/dead"));
-    for looked in futures_util::future::join_all(looks).await {
-        let looked: Value = serde_json::from_str(&looked.body).unwrap();
-        assert_eq!(looked["dead"].as_array().unwrap().len(), 1000);
-        assert_eq!(looked["dead"][0]["task"], dead[0]);
-    }
-    let one = server.post("/tasks/dead/retry?id=last", "").await;
-    assert_eq!(one.body, r#"{"retried":1,"left":0}"#);
-    let none = server.post("/tasks/dead/retry?id=nobody", "").await;
-    assert_eq!(none.body, r#"{"retried":0,"left":0}"#);
-    rabbitmq.queue_becomes("tasks.dead", 3000, 0).await;
-    let mut retry = end_to_end::hubcast::command();
-    retry.args(["tasks", "retry", "--server", server.url()]);
-    assert_eq!(run(retry).await, "3000 tasks put back into the queue\n");
-    rabbitmq.queue_becomes("tasks.dead", 0, 0).await;
-    rabbitmq.queue_becomes("tasks", 3001, 0).await;
-}

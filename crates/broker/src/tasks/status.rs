@@ -44,7 +44,8 @@ pub struct Status {
 pub struct Retried {
     /// How many are back in the queue.
     pub retried: u64,
-    /// How many were there and have not been looked at, for want of time, or because somebody else was looking at them.
+    /// How many were there and are not known to be back: not looked at, for want of time, or because somebody else was looking at them; not taken by RabbitMQ; or not confirmed in time, so that
+    /// they may be back all the same.
     pub left: u64,
 }
 

@@ -9,9 +9,9 @@ use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::link::Link;
+use crate::link::{Link, LinkStatus};
 use crate::name::TaskQueue;
 use crate::publisher::{self, PublishError, Publisher};
 use crate::trouble::{Refusal, Trouble};
@@ -26,6 +26,12 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// How many tasks are on their way back at once.
 const AT_ONCE: u16 = 32;
+
+/// How long RabbitMQ may take to answer what was begun in time, such as while it takes no messages.
+const ANSWERING: Duration = Duration::from_secs(3);
+
+/// How long it may take to answer that nobody looks any more.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// The queue of tasks that were given up.
 ///
@@ -69,44 +75,74 @@ impl DeadTasks {
         Ok(dead)
     }
 
-    /// Puts tasks back into the queue as if they were new: one of this id, which is looked for among the first 65,535, or all. Those that are given up meanwhile stay. Ends after this time at the latest, and
-    /// says what is left then.
+    /// Puts tasks back into the queue as if they were new: one of this id, which is looked for among the first 65,535, or all. Those that are given up meanwhile stay. Begins nothing more after this time,
+    /// or when one cannot be put back, and says what is left then; that RabbitMQ does not answer is known four seconds later. Fails only if nothing was put back.
     ///
-    /// A task may be in both queues, if the connection is lost in between, or this is dropped.
+    /// A task may be in both queues, if the connection is lost in between, or RabbitMQ does not answer, or this is dropped.
     pub async fn retry(&self, id: Option<&str>, time: Duration) -> Result<Retried, Trouble> {
         let until = Instant::now() + time;
+        let late = until + ANSWERING;
         // Of what is passed over none may be acknowledged, so all of it is ahead.
         let ahead = if id.is_some() { u16::MAX } else { AT_ONCE };
-        let mut look = Look::begin(&self.link, &self.names.dead, ahead).await?;
+        let beginning = Look::begin(&self.link, &self.names.dead, ahead);
+        let unanswered = |_| Trouble::lost("there was no answer in time");
+        let mut look = timeout_at(late, beginning).await.map_err(unanswered)??;
         let publisher = Arc::new(Publisher::mandatory(&self.publishing));
         let mut under_way = FuturesUnordered::<Back>::new();
-        let mut retried = 0;
+        let (mut begun, mut retried) = (0, 0);
+        let mut trouble = None;
         let mut is_over = false;
         while !is_over || !under_way.is_empty() {
             let has_room = under_way.len() < usize::from(AT_ONCE);
-            tokio::select! {
+            let step = tokio::select! {
                 biased;
-                Some(back) = under_way.next() => {
-                    back?;
-                    retried += 1;
+                Some(back) = under_way.next() => back.map(|()| retried += 1),
+                () = sleep_until(late) => {
+                    trouble.get_or_insert(self.late(under_way.len()));
+                    break;
                 }
-                found = look.next(), if !is_over && has_room => match found? {
+                found = look.next(), if !is_over && has_room => found.map(|found| match found {
                     Some((message, receipt)) => {
                         if id.is_none_or(|id| message.id.as_deref() == Some(id)) {
                             under_way.push(self.put_back(&publisher, message, receipt));
+                            begun += 1;
                             is_over = id.is_some();
                         }
                         is_over |= until <= Instant::now();
                     }
                     None => is_over = true,
-                },
+                }),
+            };
+            // The others may be in the queue already, and are to be so only there.
+            if let Err(error) = step {
+                trouble.get_or_insert(error);
+                is_over = true;
             }
         }
         let is_found = id.is_some() && retried > 0;
-        let left = if is_found { 0 } else { look.left };
+        let not_back = begun - retried;
+        let left = if is_found { 0 } else { look.left + not_back };
         // What was passed over goes back, and all that was acknowledged has arrived when this has been answered.
-        look.end().await?;
-        Ok(Retried { retried, left })
+        let ended = timeout_at(late + CLOSING, look.end()).await;
+        if let Err(error) = ended.map_err(unanswered).flatten() {
+            trouble.get_or_insert(error);
+        }
+        match trouble {
+            Some(trouble) if retried == 0 => Err(trouble),
+            _ => Ok(Retried { retried, left }),
+        }
+    }
+
+    /// So many were published, or about to be, and RabbitMQ has not answered.
+    fn late(&self, unanswered: usize) -> Trouble {
+        let why = match &*self.publishing.status().borrow() {
+            LinkStatus::Blocked { reason } => format!("no messages are taken ({reason})"),
+            _ => "there was no answer in time".to_owned(),
+        };
+        let Names { tasks, dead, .. } = &self.names;
+        Trouble::Lost(format!(
+            "{why}; up to {unanswered} tasks may be both in '{tasks}' and in '{dead}'"
+        ))
     }
 
     fn put_back(&self, publisher: &Arc<Publisher>, message: Message, receipt: Receipt) -> Back {
