@@ -9,12 +9,15 @@
 use std::collections::HashSet;
 use std::process::{Command, Output};
 
+use axum::routing::post;
+use axum::{Json, Router};
 use end_to_end::wait::{DEADLINE, until, within};
 use end_to_end::worker::task;
 use end_to_end::{Hubcast, RabbitMq, RawWorker};
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// What `hubcast tasks retry` says, and whether it is content.
 async fn retry(server: &str) -> Output {
@@ -98,6 +101,28 @@ async fn what_a_full_queue_does_not_take_stays_and_what_it_takes_is_done_once() 
     server
         .tasks_become(DEADLINE, &json!({"done": MANY, "waiting": 0, "dead": 0}))
         .await;
+}
+
+#[tokio::test]
+async fn what_is_given_up_again_at_once_is_not_put_back_for_ever() {
+    // As with tasks that nobody can do: however many are put back, as many are there again.
+    let always = json!({"retried": 100, "left": 200});
+    let routes = Router::new().route("/tasks/dead/retry", post(async || Json(always)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async { axum::serve(listener, routes).await });
+    let retried = retry(&url).await;
+    serving.abort();
+    let rounds = String::from_utf8(retried.stderr).unwrap();
+    assert_eq!(
+        rounds.lines().collect::<Vec<_>>(),
+        [
+            "100 tasks put back into the queue, 200 to go",
+            "200 tasks put back into the queue, 100 to go"
+        ]
+    );
+    assert_eq!(retried.stdout, b"300 tasks put back into the queue\n");
+    assert!(retried.status.success());
 }
 
 #[tokio::test]

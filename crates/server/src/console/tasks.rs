@@ -73,6 +73,8 @@ async fn retry(amqp: Option<AmqpUrl>, place: &Where, id: Option<&str>) -> anyhow
         None => None,
     };
     let mut all = 0;
+    // How many there were in the beginning. Those that are given up again meanwhile are not put back for ever.
+    let mut bound = None;
     loop {
         let some = async {
             match &rabbitmq {
@@ -82,8 +84,14 @@ async fn retry(amqp: Option<AmqpUrl>, place: &Where, id: Option<&str>) -> anyhow
                 None => retry_at_server(&place.server, id).await,
             }
         };
-        let Retried { retried, left } = in_time(some).await?;
+        let so_far = |error: anyhow::Error| match all {
+            0 => error,
+            _ => error.context(format!("{} put back into the queue; then", tasks(all))),
+        };
+        let Retried { retried, left } = in_time(some).await.map_err(so_far)?;
         all += retried;
+        let bound = *bound.get_or_insert(all.saturating_add(left));
+        let left = left.min(bound.saturating_sub(all));
         if retried > 0 && left > 0 {
             eprintln!("{} put back into the queue, {left} to go", tasks(all));
             continue;
