@@ -173,6 +173,19 @@ impl Hubcast {
         becoming.await.0
     }
 
+    /// Waits until `/readyz` says that the server is degraded, and why.
+    pub async fn is_degraded(&self, limit: Duration, why: &str) {
+        let what = format!("/readyz says {why}");
+        until(limit, what, async || {
+            let body = self.get("/readyz").await.body;
+            if body.contains("degraded") && body.contains(why) {
+                return Ok(());
+            }
+            Err(body)
+        })
+        .await;
+    }
+
     /// `POST path`.
     pub async fn post(&self, path: &str, body: &str) -> Response {
         http::request(&self.url, "POST", path, &[], body)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use end_to_end::client::Chat;
 use end_to_end::hubcast::command;
 use end_to_end::process::Process;
-use end_to_end::wait::{DEADLINE, until};
+use end_to_end::wait::DEADLINE;
 use end_to_end::{Client, Hubcast, RabbitMq, RedisServer};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
@@ -43,23 +43,11 @@ fn shown<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<Chat> {
     shown.collect()
 }
 
-async fn reason(server: &Hubcast, part: &str) {
-    let what = format!("/readyz says {part}");
-    until(DEADLINE, what, async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains("degraded") && body.contains(part) {
-            return Ok(());
-        }
-        Err(body)
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn an_exchange_speaks_in_a_room_whenever_rabbitmq_is_there() {
     let mut rabbitmq = RabbitMq::absent();
     let mut server = server(&rabbitmq, &[]).await;
-    reason(&server, "RabbitMQ is away").await;
+    server.is_degraded(DEADLINE, "RabbitMQ is away").await;
     let mut guest = guest(&server).await;
     guest.say("tea", "ada", "is it on?").await;
     assert_eq!(guest.chat().await.1, "is it on?");
@@ -75,7 +63,7 @@ async fn an_exchange_speaks_in_a_room_whenever_rabbitmq_is_there() {
     assert_eq!(guest.chats_until("last").await, expected);
 
     rabbitmq.vanish();
-    reason(&server, "RabbitMQ is away").await;
+    server.is_degraded(DEADLINE, "RabbitMQ is away").await;
     guest.say("tea", "ada", "is it off?").await;
     assert_eq!(guest.chat().await.1, "is it off?");
     rabbitmq.appear().await;
@@ -146,8 +134,8 @@ async fn several_servers_say_it_once_in_order_and_the_next_goes_on_where_one_die
 
     // While Redis is away it is not said at all, rather than on one server alone.
     redis.vanish();
-    reason(&two, "Redis is away").await;
-    reason(&three, "Redis is away").await;
+    two.is_degraded(DEADLINE, "Redis is away").await;
+    three.is_degraded(DEADLINE, "Redis is away").await;
     rabbitmq.publish("logs", "", b"without Redis").await;
     redis.appear().await;
     for guest in [&mut *guest_of_two, &mut *guest_of_three] {
@@ -209,11 +197,12 @@ async fn what_a_feed_cannot_be_is_told() {
     let declared = channel.exchange_declare("logs".into(), ExchangeKind::Topic, options, none);
     declared.await.expect("an exchange");
     let mut server = server(&rabbitmq, &["--feed", "other=tea"]).await;
-    reason(
-        &server,
-        "the feed logs: declaring the durable fanout exchange 'logs': PRECONDITION_FAILED",
-    )
-    .await;
+    server
+        .is_degraded(
+            DEADLINE,
+            "the feed logs: declaring the durable fanout exchange 'logs': PRECONDITION_FAILED",
+        )
+        .await;
     let mut guest = guest(&server).await;
     rabbitmq.queue_becomes("hubcast.feed.other=tea", 0, 1).await;
     rabbitmq.publish("other", "", b"works").await;

@@ -340,15 +340,7 @@ async fn a_queue_that_cannot_be_used_is_said_to_be_so() {
     );
     declared.await.unwrap();
     let server = Hubcast::start(&["--amqp", &rabbitmq.url()]).await;
-    until(DEADLINE, "the server says why", async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains("tasks.servers") {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    server.is_degraded(DEADLINE, "tasks.servers").await;
     let refused = server.post("/tasks", &task("x", 1)).await;
     assert_eq!(refused.status, 503);
     assert!(refused.body.contains("tasks.servers"), "{}", refused.body);
@@ -379,15 +371,7 @@ async fn a_queue_that_somebody_else_keeps_for_himself_is_said_to_be_so() {
     let consumer = consumer.await.unwrap();
     let server = Hubcast::with_tasks(&rabbitmq, &[]).await;
     let mut worker = RawWorker::join(server.url(), "a").await;
-    until(DEADLINE, "the server says why", async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains("queue 'tasks'") {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    server.is_degraded(DEADLINE, "queue 'tasks'").await;
     drop(consumer);
     channel.close(200, "OK".into()).await.unwrap();
     rabbitmq.publish("", "tasks", task("x", 1).as_bytes()).await;

@@ -23,15 +23,7 @@ async fn who_may_not_write_is_told_so_at_once_and_leaves_nothing_behind() {
     let server = Hubcast::start(&["--amqp", &url]).await;
     let refused = "access to queue of its own";
     // Several attempts.
-    until(DEADLINE, "the server says why", async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains(refused) {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    server.is_degraded(DEADLINE, refused).await;
     for _ in 0..5 {
         let began = Instant::now();
         let answer = server
@@ -70,15 +62,12 @@ async fn who_may_not_speak_to_the_other_servers_is_told_so() {
         .await;
     let url = rabbitmq.url().replace("//", "//mute:secret@");
     let server = Hubcast::start(&["--amqp", &url]).await;
-    until(DEADLINE, "the server says why", async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains("speaking to the other servers of the queue: ACCESS_REFUSED") {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    server
+        .is_degraded(
+            DEADLINE,
+            "speaking to the other servers of the queue: ACCESS_REFUSED",
+        )
+        .await;
     rabbitmq
         .control(&["set_permissions", "mute", ".*", ".*", ".*"])
         .await;
@@ -109,15 +98,9 @@ async fn a_stream_is_no_queue_of_tasks_and_one_that_is_not_durable_is_warned_of(
     declare("short", false, "classic").await;
     let url = rabbitmq.url();
     let server = Hubcast::start(&["--amqp", &url, "--task-queue", "log"]).await;
-    until(DEADLINE, "the server says why", async || {
-        let body = server.get("/readyz").await.body;
-        if body.contains("the queue 'log' is a stream") {
-            Ok(())
-        } else {
-            Err(body)
-        }
-    })
-    .await;
+    server
+        .is_degraded(DEADLINE, "the queue 'log' is a stream")
+        .await;
     let server = Hubcast::start(&["--amqp", &url, "--task-queue", "short"]).await;
     let mut worker = RawWorker::join(server.url(), "a").await;
     rabbitmq
