@@ -487,8 +487,7 @@ impl Board {
             let reason = self.take_away(&running);
             self.try_again(running.delivery, reason, now);
         }
-        let mut workers = self.workers.values();
-        let patience = if workers.any(|worker| worker.is_open && worker.has_room()) {
+        let patience = if self.has_room() {
             IN_THE_WAY.min(self.options.retry)
         } else {
             self.options.retry
@@ -566,6 +565,12 @@ impl Board {
     /// How many tasks are being done.
     pub(crate) fn running(&self) -> usize {
         self.running.len()
+    }
+
+    /// Whether a worker could have something more.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut workers = self.workers.values();
+        workers.any(|worker| worker.is_open && worker.has_room())
     }
 
     /// How many tasks are here that no worker has had room for yet.

@@ -42,6 +42,8 @@ pub(super) struct Ask<R> {
     until: Instant,
     /// When it is asked again.
     repeat: Instant,
+    /// Whether it was asked at all.
+    is_asked: bool,
 }
 
 /// The questions, by their numbers, and the servers.
@@ -89,6 +91,7 @@ impl<R> Asks<R> {
             began: now,
             until,
             repeat: now,
+            is_asked: false,
         };
         self.open.insert(self.last, ask);
     }
@@ -98,17 +101,26 @@ impl<R> Asks<R> {
         self.open.len().try_into().unwrap_or(u32::MAX)
     }
 
-    /// Ends the questions that everybody has answered, or that have been open for too long, and gives the numbers of those that are to be asked now. While nobody
-    /// hears this server, nobody can answer, and time does not count.
-    pub(super) fn look(&mut self, now: Instant, is_heard: bool) -> (Vec<Ask<R>>, Vec<u64>) {
-        if !is_heard {
-            for ask in self.open.values_mut() {
-                ask.until = ask.until.max(now + ANSWER);
-            }
-            self.others_known = self.others_known.max(now + ANSWER);
-            self.others_back = self.others_back.max(now + ANSWER);
-            return (Vec::new(), Vec::new());
+    /// Nobody could hear or be heard until now: who is there is not known before they have had time to say so.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        let known = now + ANSWER;
+        self.others_known = self.others_known.max(known);
+        self.others_back = self.others_back.max(known);
+        for ask in self.open.values_mut() {
+            ask.is_asked = false;
         }
+    }
+
+    /// The tasks of the questions that are not to stay open any longer, whatever the answer would be.
+    pub(super) fn take(&mut self, is_over: impl Fn(&R) -> bool) -> Vec<Given<R>> {
+        let is_over = |ask: &Ask<R>| ask.given.receipt.as_ref().is_some_and(&is_over);
+        let over = self.open.extract_if(|_, ask| is_over(ask));
+        over.map(|(_, ask)| ask.given).collect()
+    }
+
+    /// Ends the questions that everybody has answered, or that have been open for too long, and gives the numbers of those that are to be asked now, the oldest first. So many can be
+    /// asked: what cannot be is open until it was.
+    pub(super) fn look(&mut self, now: Instant, room: usize) -> (Vec<Ask<R>>, Vec<u64>) {
         let (others_known, others_back) = (self.others_known, self.others_back);
         let is_over = |ask: &Ask<R>| {
             let everybody = match ask.is_about {
@@ -116,7 +128,7 @@ impl<R> Asks<R> {
                 Question::Can => others_known,
             };
             let is_settled = ask.silent.is_empty() && ask.prospect == Prospect::Nobody;
-            ask.until <= now || (is_settled && everybody <= now)
+            (ask.is_asked && ask.until <= now) || (is_settled && everybody <= now)
         };
         let mut over: Vec<_> = self.open.extract_if(|_, ask| is_over(ask)).collect();
         // In the order in which they came.
@@ -127,11 +139,20 @@ impl<R> Asks<R> {
                 |server: &String, heard: Instant| ask.silent.contains(server) && heard < ask.began;
             self.others.retain(|server, heard| !is_gone(server, *heard));
         }
-        let mut again = Vec::new();
-        for (number, ask) in &mut self.open {
-            if ask.prospect == Prospect::Nobody && ask.repeat <= now {
+        let is_due = |ask: &Ask<R>| ask.prospect == Prospect::Nobody && ask.repeat <= now;
+        let open = self.open.iter();
+        let mut again: Vec<u64> = open
+            .filter(|(_, ask)| is_due(ask))
+            .map(|(number, _)| *number)
+            .collect();
+        again.sort_unstable();
+        again.truncate(room);
+        for number in &again {
+            if let Some(ask) = self.open.get_mut(number) {
                 ask.repeat = now + REPEAT;
-                again.push(*number);
+                if !std::mem::replace(&mut ask.is_asked, true) {
+                    ask.until = ask.until.max(now + ANSWER);
+                }
             }
         }
         let over = over.into_iter().map(|(_, ask)| ask).collect();
@@ -210,6 +231,9 @@ mod tests {
         Given::new(Message::for_test(id, body), Task::parse(body).unwrap(), 1)
     }
 
+    /// How many can be asked at once.
+    const ROOM: usize = 3;
+
     /// When everybody who is there is known.
     fn settled(asks: &Asks<u32>) -> Instant {
         asks.others_back
@@ -221,7 +245,7 @@ mod tests {
         let now = settled(&asks);
         for question in [Question::Holds, Question::Can] {
             asks.begin(given(Some("1")), question, now);
-            let (over, again) = asks.look(now, true);
+            let (over, again) = asks.look(now, ROOM);
             assert_eq!((over.len(), again.len()), (1, 0));
             assert_eq!(over[0].prospect, Prospect::Nobody);
         }
@@ -236,15 +260,15 @@ mod tests {
             asks.is_there(server, now);
         }
         asks.begin(given(Some("1")), Question::Can, now);
-        let (over, again) = asks.look(now, true);
+        let (over, again) = asks.look(now, ROOM);
         assert_eq!((over.len(), &again[..]), (0, &[1][..]));
-        assert_eq!(asks.look(now, true).1.len(), 0, "not at once again");
+        assert_eq!(asks.look(now, ROOM).1.len(), 0, "not at once again");
         asks.no("a", 1);
         asks.no("a", 1);
         asks.is_gone("b");
-        assert_eq!(asks.look(now, true).0.len(), 0);
+        assert_eq!(asks.look(now, ROOM).0.len(), 0);
         asks.no("c", 1);
-        assert_eq!(asks.look(now, true).0.len(), 1);
+        assert_eq!(asks.look(now, ROOM).0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,27 +278,58 @@ mod tests {
         let now = settled(&asks);
         asks.is_there("a", start);
         asks.begin(given(Some("1")), Question::Holds, now);
-        assert_eq!(asks.look(now + REPEAT, true).1, [1]);
-        assert_eq!(asks.look(now + ANSWER, true).0.len(), 1);
+        assert_eq!(asks.look(now, ROOM).1, [1]);
+        assert_eq!(asks.look(now + REPEAT, ROOM).1, [1]);
+        assert_eq!(asks.look(now + ANSWER, ROOM).0.len(), 1);
         asks.begin(given(Some("2")), Question::Holds, now);
-        assert_eq!(asks.look(now, true).0.len(), 1);
+        assert_eq!(asks.look(now, ROOM).0.len(), 1);
         asks.is_there("a", now);
         asks.begin(given(Some("3")), Question::Holds, now);
-        assert_eq!(asks.look(now, true).1, [3]);
+        assert_eq!(asks.look(now, ROOM).1, [3]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_nobody_hears_a_question_it_stays_open_and_then_it_is_asked() {
         let mut asks = Asks::new(true, Instant::now());
         let now = settled(&asks);
+        asks.is_there("a", now);
         asks.begin(given(Some("1")), Question::Holds, now);
+        assert_eq!(asks.look(now, ROOM).1, [1]);
+        // Nobody has heard it.
+        asks.begin_anew(now + REPEAT);
         let much_later = now + ANSWER * 100;
-        assert_eq!(asks.look(much_later, false).0.len(), 0);
-        // Who is there is not known yet.
-        let (over, again) = asks.look(much_later, true);
-        assert_eq!((over.len(), &again[..]), (0, &[1][..]));
-        asks.is_there("a", much_later);
-        assert_eq!(asks.look(much_later + ANSWER, true).0.len(), 1);
+        asks.begin_anew(much_later);
+        asks.begin(given(Some("2")), Question::Can, much_later);
+        assert_eq!(asks.look(much_later, 0).0.len(), 0);
+        assert_eq!(asks.look(much_later, ROOM).1, [1, 2]);
+        let before = much_later + ANSWER - REPEAT;
+        assert_eq!(asks.look(before, ROOM).0.len(), 0);
+        assert_eq!(asks.look(much_later + ANSWER, ROOM).0.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_asked_at_once_is_asked_next_and_open_until_then() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        asks.is_there("a", now);
+        for id in ["1", "2", "3", "4", "5"] {
+            asks.begin(given(Some(id)), Question::Holds, now);
+        }
+        assert_eq!(asks.look(now, ROOM).1, [1, 2, 3]);
+        let later = now + ANSWER;
+        let (over, again) = asks.look(later, ROOM);
+        assert_eq!((over.len(), &again[..]), (3, &[4, 5][..]));
+        assert_eq!(asks.look(later + ANSWER, ROOM).0.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_is_open_for_too_long_is_taken_away() {
+        let mut asks = Asks::new(true, Instant::now());
+        let now = settled(&asks);
+        asks.begin(given(Some("1")), Question::Holds, now);
+        assert!(asks.take(|receipt| *receipt == 2).is_empty());
+        assert_eq!(asks.take(|receipt| *receipt == 1).len(), 1);
+        assert!(asks.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,11 +339,12 @@ mod tests {
         let now = settled(&asks);
         asks.is_there("a", start);
         asks.begin(given(Some("1")), Question::Holds, now);
+        assert_eq!(asks.look(now, ROOM).1, [1]);
         asks.is_there("a", now + REPEAT);
         let later = now + ANSWER;
-        assert_eq!(asks.look(later, true).0.len(), 1);
+        assert_eq!(asks.look(later, ROOM).0.len(), 1);
         asks.begin(given(Some("2")), Question::Holds, later);
-        assert_eq!(asks.look(later, true).1, [2]);
+        assert_eq!(asks.look(later, ROOM).1, [2]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,12 +354,12 @@ mod tests {
         for _ in 0..2 {
             asks.is_there("a", now);
             asks.begin(given(Some("1")), Question::Can, now);
-            asks.look(now, true);
+            asks.look(now, ROOM);
             for prospect in [Prospect::Busy, Prospect::Room, Prospect::Busy] {
                 asks.able(asks.last, prospect, now);
             }
-            assert_eq!(asks.look(now, true).0.len(), 0);
-            let (over, _) = asks.look(now + IN_THE_WAY, true);
+            assert_eq!(asks.look(now, ROOM).0.len(), 0);
+            let (over, _) = asks.look(now + IN_THE_WAY, ROOM);
             assert_eq!(over[0].prospect, Prospect::Room);
             assert!(asks.others.contains_key("a"));
         }
@@ -314,11 +370,11 @@ mod tests {
         let start = Instant::now();
         let mut asks = Asks::new(false, start);
         asks.begin(given(Some("1")), Question::Holds, start);
-        assert_eq!(asks.look(start + ANSWER, true).0.len(), 0);
-        assert_eq!(asks.look(start + RETURN, true).0.len(), 1);
+        assert_eq!(asks.look(start + ANSWER, ROOM).0.len(), 0);
+        assert_eq!(asks.look(start + RETURN, ROOM).0.len(), 1);
         let mut asks = Asks::new(false, start);
         asks.begin(given(Some("1")), Question::Can, start);
-        assert_eq!(asks.look(start + ANSWER, true).0.len(), 1);
+        assert_eq!(asks.look(start + ANSWER, ROOM).0.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

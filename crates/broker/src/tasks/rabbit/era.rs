@@ -54,6 +54,8 @@ pub(super) struct Era<'a> {
     /// How many of them RabbitMQ does not take there.
     refused: Arc<AtomicU32>,
     asks: Asks<Receipt>,
+    /// Whether the others may have missed who this server is.
+    is_unknown: bool,
     /// Says when the questions are to be looked at.
     clock: Interval,
     /// Says when it is to be looked at whether the connections are there.
@@ -116,6 +118,7 @@ impl<'a> Era<'a> {
             consumers: Consumers::new(channel.clone(), names.tasks),
             channel,
             jobs: FuturesUnordered::new(),
+            is_unknown: false,
             passing_on: 0,
             refused: Arc::default(),
             asks: Asks::new(is_first, Instant::now()),
@@ -207,9 +210,14 @@ impl<'a> Era<'a> {
         if let Some(refusal) = self.voice.refusal() {
             return Err(refusal.into());
         }
-        // What is published waits there: nobody can be asked, and nothing can be passed on.
+        self.hand_back();
         let is_heard = self.is_heard();
-        if is_heard && self.voice.has_been_missed() {
+        self.is_unknown |= !is_heard || self.voice.has_been_missed();
+        if self.is_unknown {
+            // Nor does it know the others.
+            self.asks.begin_anew(Instant::now());
+        }
+        if is_heard && std::mem::take(&mut self.is_unknown) {
             self.introduce();
         }
         // What RabbitMQ does not take, because it takes no messages or a queue is full, stays here, unacknowledged: it must not keep workers from getting others.
@@ -218,14 +226,9 @@ impl<'a> Era<'a> {
         } else if is_heard {
             self.refused.load(Ordering::Relaxed)
         } else {
-            let waiting = lock(&self.queue.side.board).waiting();
-            let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-            (self.passing_on + self.asks.count()).saturating_add(waiting)
+            self.passing_on + self.asks.count() + self.in_the_way()
         };
         self.consumers.lose_places(lost_places);
-        if is_heard {
-            self.renew();
-        }
         Ok(())
     }
 
@@ -234,17 +237,29 @@ impl<'a> Era<'a> {
         *self.queue.publishing.status().borrow() == LinkStatus::Connected
     }
 
+    /// How many tasks wait here while a worker has room that cannot do them.
+    fn in_the_way(&self) -> u32 {
+        let board = lock(&self.queue.side.board);
+        let waiting = if board.has_room() { board.waiting() } else { 0 };
+        waiting.try_into().unwrap_or(u32::MAX)
+    }
+
     /// Whether a task that waits here may as well wait elsewhere: also if nobody is here any more.
     fn can_pass_on(&self) -> bool {
         self.is_heard() || self.queue.slots.is_empty()
     }
 
-    /// Puts what RabbitMQ would soon end the channel over where it comes from again later. Then it is known.
-    fn renew(&mut self) {
-        for (message, receipt) in self.queue.ledger.overdue(Instant::now()) {
-            let properties = message.put_off();
-            let later = self.later(message.body, properties);
-            self.publish(Some(receipt), later, None);
+    /// Hands back what RabbitMQ would soon end the channel over. What is being done comes again, and is known.
+    fn hand_back(&mut self) {
+        let now = Instant::now();
+        let mut receipts = self.queue.ledger.overdue(now);
+        let asked = self.asks.take(|receipt: &Receipt| receipt.overdue() <= now);
+        receipts.extend(asked.into_iter().filter_map(|given| given.receipt));
+        for receipt in receipts {
+            self.jobs.push(Box::pin(async move {
+                receipt.hand_back().await?;
+                Ok(Settled::Other)
+            }));
         }
     }
 
@@ -286,13 +301,15 @@ impl<'a> Era<'a> {
                 }
             }
             Notice::Later(number, attempts) => {
-                if let Some(given) = self.queue.ledger.remove(number) {
-                    // It has only waited, and what is put back now does not come before RabbitMQ takes messages again.
-                    if attempts == given.message.attempts && !self.can_pass_on() {
-                        self.hand_out(given);
-                    } else {
-                        self.retry(given, attempts);
-                    }
+                // If it has only waited: what is put back now does not come before RabbitMQ takes messages again.
+                if !self.can_pass_on()
+                    && let Some(given) = self.queue.ledger.get(number)
+                    && given.message.attempts == attempts
+                {
+                    let delivery = given.delivery(number);
+                    lock(&self.queue.side.board).arrive(delivery, Instant::now());
+                } else if let Some(given) = self.queue.ledger.remove(number) {
+                    self.retry(given, attempts);
                 }
             }
             Notice::NobodyHere(number) => {

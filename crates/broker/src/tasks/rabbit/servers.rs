@@ -1,5 +1,6 @@
 //! What the servers of one queue say to each other, as JSON: questions and announcements to all, answers to whoever asked.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,9 @@ pub(super) enum What {
 
 /// How much may wait to be said. Of more the rest is not said at all, and this server introduces itself again.
 const MOST_WAITING: usize = 1000;
+
+/// How many words are said before the first of them is confirmed.
+const UNCONFIRMED: usize = 100;
 
 /// After how long something is of no use to others any more.
 pub(super) const STALE: Duration = Duration::from_secs(10);
@@ -129,6 +133,11 @@ impl Voice {
     /// Whether others may have missed something since this was asked last.
     pub(super) fn has_been_missed(&self) -> bool {
         self.outcome.is_missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// How much more can be said for now.
+    pub(super) fn room(&self) -> usize {
+        self.words.capacity()
     }
 
     /// What RabbitMQ said when it did not let this server speak.
@@ -213,7 +222,10 @@ async fn speak_on(
 ) -> Result<(), Trouble> {
     let options = ConfirmSelectOptions::default();
     while_connected(channel, channel.confirm_select(options)).await??;
-    let mut is_first = true;
+    // What is not waited for would be kept by lapin for good.
+    let mut unconfirmed = VecDeque::new();
+    // Whether this server may speak, the first word tells.
+    let mut most = 0;
     while let Some(word) = words.recv().await {
         if word.since.elapsed() > STALE {
             outcome.miss();
@@ -226,12 +238,14 @@ async fn speak_on(
         let properties = BasicProperties::default();
         let sending =
             channel.basic_publish(exchange.clone(), to.clone(), options, said, properties);
-        let sent = while_connected(channel, sending).await??;
-        // Whether this server may speak, one word tells.
-        if std::mem::take(&mut is_first) {
+        unconfirmed.push_back(while_connected(channel, sending).await??);
+        while unconfirmed.len() > most
+            && let Some(first) = unconfirmed.pop_front()
+        {
             let asked = Trouble::asking("speaking to the other servers of the queue");
-            while_connected(channel, sent).await?.map_err(asked)?;
+            while_connected(channel, first).await?.map_err(asked)?;
         }
+        most = UNCONFIRMED;
     }
     Ok(())
 }

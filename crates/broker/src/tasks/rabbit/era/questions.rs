@@ -38,10 +38,14 @@ impl Era<'_> {
         self.look();
     }
 
-    /// Ends the questions that can be ended, and asks the others. While nobody can be asked all stay open.
+    /// Ends the questions that can be ended, and asks the others, as far as they can be.
     pub(super) fn look(&mut self) {
-        let is_heard = self.is_heard();
-        let (over, open) = self.asks.look(Instant::now(), is_heard);
+        let room = if self.is_heard() {
+            self.voice.room()
+        } else {
+            0
+        };
+        let (over, open) = self.asks.look(Instant::now(), room);
         for ask in over {
             self.conclude(ask);
         }

@@ -75,7 +75,7 @@ impl Era<'_> {
     }
 
     /// To where it comes from again later.
-    pub(super) fn later(&self, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
+    fn later(&self, body: Vec<u8>, properties: BasicProperties) -> publisher::Message {
         let milliseconds = self.queue.side.options.retry.as_millis().to_string();
         let properties = properties.with_expiration(milliseconds.as_str().into());
         to(&self.queue.names.retry, body, properties)
@@ -98,7 +98,7 @@ impl Era<'_> {
 
     /// Publishes a task to another queue, or to a second one if that does not take it, and acknowledges it when that is confirmed. Without an acknowledgement to
     /// give RabbitMQ has it still, and delivers it again by itself.
-    pub(super) fn publish(
+    fn publish(
         &mut self,
         receipt: Option<Receipt>,
         message: publisher::Message,
