@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hubcast::{CallerContext, CloseReason, Hub, HubError, HubResult, InvokeError, Methods};
 use hubcast_broker::tasks::{
     Answers, Assignment, Door, Reason, Registration, RegistrationError, TaskCentre, Worker,
@@ -119,7 +119,13 @@ async fn work(ctx: CallerContext, mut worker: Worker, mut ended: oneshot::Receiv
             Some((assignment, outcome)) = executions.next() => {
                 settle(worker.answers(), &assignment, outcome);
             }
-            _ = &mut ended => return,
+            _ = &mut ended => {
+                // It may have been said since the first branch was looked at.
+                while let Some(Some((assignment, outcome))) = executions.next().now_or_never() {
+                    settle(worker.answers(), &assignment, outcome);
+                }
+                return;
+            }
             assignment = worker.next() => {
                 let Some(assignment) = assignment else {
                     // Another worker has its id.
