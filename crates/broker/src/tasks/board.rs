@@ -1,5 +1,8 @@
 //! Who does what: the workers that are here, their tasks, and the tasks that wait for one of them. No I/O, and time comes from outside.
 
+mod shown;
+mod worker;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+use self::worker::{Load, Worker};
 use super::prospects::Prospects;
-use super::status::{MOST_SHOWN, RunningTask, WorkerStatus, shortened};
 use super::task::{Reason, Task};
 use super::worker::{Assignment, MOST_WORKERS, Order, Registration};
 use super::{Refusal, TaskOptions};
@@ -84,18 +87,6 @@ pub(crate) struct Board {
 }
 
 #[derive(Debug)]
-struct Worker {
-    registration: Registration,
-    /// What the registration says of them, in order, and shared with whoever looks at it.
-    types: Option<Arc<[i64]>>,
-    orders: UnboundedSender<Order>,
-    /// What it has, by the ids of the tasks. `None` is a task that was taken away from it, but that it may still be busy with.
-    held: HashMap<Arc<str>, Option<DeliveryId>>,
-    /// Whether the queue knows of it: a worker that has only tasks that were taken away gets no more.
-    is_open: bool,
-}
-
-#[derive(Debug)]
 struct Running {
     delivery: Delivery,
     worker: WorkerKey,
@@ -110,52 +101,6 @@ struct Running {
 struct Waiting {
     delivery: Delivery,
     since: Instant,
-}
-
-impl Worker {
-    fn can_do(&self, kind: i64) -> bool {
-        let types = self.types.as_deref();
-        types.is_none_or(|types| types.binary_search(&kind).is_ok())
-    }
-
-    fn has_room(&self) -> bool {
-        self.held.len() < self.registration.capacity as usize
-    }
-
-    /// What it is for the types that it can do.
-    fn prospect(&self) -> Prospect {
-        match (self.is_open, self.has_room()) {
-            (false, _) => Prospect::Nobody,
-            (true, false) => Prospect::Busy,
-            (true, true) => Prospect::Room,
-        }
-    }
-
-    /// Whether it will get the task, if not now. What it had and was taken away from it, it does not get again while it may still be busy with it.
-    fn may_have(&self, delivery: &Delivery) -> bool {
-        self.is_open && self.can_do(delivery.task.kind) && !self.held.contains_key(&delivery.id)
-    }
-
-    /// Which part of what it can have it has; lower is less loaded.
-    fn load(&self) -> Load {
-        Load {
-            held: self.held.len() as u64,
-            capacity: u64::from(self.registration.capacity),
-        }
-    }
-}
-
-/// A fraction, to be compared.
-#[derive(Clone, Copy)]
-struct Load {
-    held: u64,
-    capacity: u64,
-}
-
-impl Load {
-    fn cmp(self, other: Self) -> std::cmp::Ordering {
-        (self.held * other.capacity).cmp(&(other.held * self.capacity))
-    }
 }
 
 impl Board {
@@ -586,37 +531,6 @@ impl Board {
     /// How many workers are here.
     pub(crate) fn worker_count(&self) -> usize {
         self.workers.len()
-    }
-
-    /// The workers that have been here longest, those first.
-    pub(crate) fn worker_statuses(&self) -> Vec<WorkerStatus> {
-        let mut workers: Vec<_> = self.workers.iter().collect();
-        workers.sort_unstable_by_key(|(key, _)| **key);
-        let status = |(_, worker): (_, &Worker)| WorkerStatus {
-            id: worker.registration.id.clone(),
-            door: worker.registration.door,
-            types: worker.types.clone(),
-            capacity: worker.registration.capacity,
-            running: worker.held.len(),
-        };
-        workers.into_iter().take(MOST_SHOWN).map(status).collect()
-    }
-
-    /// Of the tasks that are being done those that came first, and those first.
-    pub(crate) fn running_tasks(&self, now: Instant) -> Vec<RunningTask> {
-        let status = |running: &Running| {
-            let worker = self.workers.get(&running.worker);
-            RunningTask {
-                id: running.delivery.id.to_string(),
-                name: shortened(&running.delivery.task.name),
-                kind: running.delivery.task.kind,
-                attempt: running.delivery.attempts + 1,
-                worker: worker.map(|worker| worker.registration.id.clone()),
-                seconds: now.duration_since(running.since).as_secs(),
-                progress: running.progress.clone(),
-            }
-        };
-        self.running.values().take(MOST_SHOWN).map(status).collect()
     }
 
     /// How often time is looked at while there is something that it could end.

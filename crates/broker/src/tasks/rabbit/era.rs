@@ -33,7 +33,7 @@ use crate::tasks::task::{Reason, Task, new_id};
 use crate::tasks::{Answer, Request, lock};
 use crate::trouble::Trouble;
 
-/// How often it is looked at whether the connections are there. They say so themselves when they are lost, or should.
+/// How often it is looked at whether the channel is there, which says so itself when it is lost, or should; and what takes too long.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// The name of the consumer of what other servers say, which no worker's can be.
@@ -58,7 +58,7 @@ pub(super) struct Era<'a> {
     is_unknown: bool,
     /// Says when the questions are to be looked at.
     clock: Interval,
-    /// Says when it is to be looked at whether the connections are there.
+    /// Says when that is.
     check: Interval,
     /// Those who want to look at the tasks that were given up, and whether somebody does.
     looks: VecDeque<Look>,
@@ -77,7 +77,7 @@ enum Event {
     Settled(Result<Settled, Trouble>),
     /// The questions are to be looked at.
     Time,
-    /// It is to be looked at whether the connections are there.
+    /// It is to be looked at what is looked at once a second.
     Check,
     /// There is no task centre any more.
     Over,
@@ -226,7 +226,9 @@ impl<'a> Era<'a> {
         } else if is_heard {
             self.refused.load(Ordering::Relaxed)
         } else {
-            self.passing_on + self.asks.count() + self.in_the_way()
+            let asked = self.asks.count();
+            let here = self.passing_on.saturating_add(asked);
+            here.saturating_add(self.in_the_way())
         };
         self.consumers.lose_places(lost_places);
         Ok(())
